@@ -1,0 +1,16 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Glue between a [`SynicManager`](crate::SynicManager) and a hypervisor's user-space interface.
+//!
+//! The manager itself is free of any hypervisor: it is told of guest accesses and asks its
+//! [`Host`](crate::Host) for interrupts. A backend holds the pieces that turn one hypervisor's
+//! exits into those calls and those requests into its ioctls. A VMM picks the pieces it wants;
+//! none of them owns a thread, a vCPU or an event loop.
+//!
+//! | backend      | who holds the registers | feature | module       |
+//! |--------------|-------------------------|---------|--------------|
+//! | `emulated`   | the manager             | `kvm`   | [`emulated`] |
+
+#[cfg(target_arch = "x86_64")]
+pub mod emulated;

@@ -1,0 +1,98 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What an embedder decides once, when it makes a manager.
+
+use crate::ownership::{Criterion, Role, ViolationPolicy};
+
+/// How a [`SynicManager`](crate::SynicManager) behaves where the specification leaves a choice.
+///
+/// ```
+/// use vm_synic::{Config, Role, WhenMasked};
+///
+/// let config = Config {
+///     role: Role::L1vh,
+///     when_masked: WhenMasked::Hold,
+///     ..Config::new(64)
+/// };
+/// assert_eq!(config.max_vps, 64);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// VP indices are below this number. Slots for absent VPs cost a pointer each.
+    pub max_vps: u32,
+    /// What the guest is: it decides who owns which register.
+    pub role: Role,
+    /// By which rule a guest's MSHV driver decides that VMBus owns the shared registers.
+    pub criterion: Criterion,
+    /// Whether SCONTROL.enable is set at reset. The TLFS says 0; Hyper-V itself, and KVM once
+    /// SynIC is enabled, start with 1.
+    pub scontrol_at_reset: bool,
+    /// Whether VPs have a nested bank (MSRs 0x40001080 and up). Without, those MSRs fault.
+    pub nested: bool,
+    /// How many messages may wait for each SINT of each VP; the next one is refused.
+    pub queue_depth: u16,
+    /// What happens to a message for a VP whose SCONTROL or SIMP is off.
+    pub when_disabled: WhenDisabled,
+    /// What happens to a message for a masked SINT.
+    pub when_masked: WhenMasked,
+    /// What happens to a register write that breaks an ownership rule.
+    pub violations: ViolationPolicy,
+    /// How many register writes the ownership ledger of a VP remembers.
+    pub ledger_depth: usize,
+    /// How many events the timeline of a VP remembers; 0 records none and costs nothing.
+    pub timeline_depth: usize,
+    /// The byte-wide I/O port by which the hypercall page leaves the guest.
+    pub hypercall_port: u8,
+    /// Whether the guest may call `HvPostMessage` (CPUID 40000003.EBX bit 4).
+    pub may_post_messages: bool,
+    /// Whether the guest may call `HvSignalEvent` (CPUID 40000003.EBX bit 5).
+    pub may_signal_events: bool,
+}
+
+impl Config {
+    /// The defaults, for at most `max_vps` VPs: a plain guest, messages refused where the VP is
+    /// not ready for them, ownership observed, no timeline.
+    pub const fn new(max_vps: u32) -> Self {
+        Self {
+            max_vps,
+            role: Role::Guest,
+            criterion: Criterion::Linux72,
+            scontrol_at_reset: false,
+            nested: false,
+            queue_depth: 64,
+            when_disabled: WhenDisabled::Refuse,
+            when_masked: WhenMasked::Refuse,
+            violations: ViolationPolicy::Observe,
+            ledger_depth: 256,
+            timeline_depth: 0,
+            hypercall_port: 0xE4,
+            may_post_messages: true,
+            may_signal_events: true,
+        }
+    }
+}
+
+/// What happens to a message for a VP whose SCONTROL or SIMP is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenDisabled {
+    /// It is refused, as Hyper-V does (`HV_STATUS_INVALID_SYNIC_STATE`); messages that waited when
+    /// the guest switched off are dropped, so that none reaches the next kernel.
+    Refuse,
+    /// It waits until the guest switches on again.
+    Hold,
+}
+
+/// What happens to a message for a masked SINT.
+///
+/// Messages that waited when the guest masked the SINT stay, whatever the policy: an EOM drains
+/// a masked SINT too (TLFS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenMasked {
+    /// It is refused, as Hyper-V does (`HV_STATUS_INVALID_SYNIC_STATE`).
+    Refuse,
+    /// It waits until the guest unmasks the SINT or writes EOM.
+    Hold,
+    /// It goes into the slot without an interrupt, as KVM and QEMU do.
+    Write,
+}

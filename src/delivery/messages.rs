@@ -1,0 +1,192 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The message half of a SynIC: the page, and a queue for each of its slots.
+//!
+//! One lock of the VP guards all of it ([`Synic`](crate::synic::Synic) holds it), so there is one
+//! poster at a time, and a page that the guest takes back is no longer written once its MSR write
+//! has finished.
+
+use crate::abi::{Message, MessageType, PerSint, SintIndex};
+use crate::config::{Config, WhenDisabled, WhenMasked};
+use crate::delivery::queue::SintQueue;
+use crate::delivery::slot::{self, PageSlot, SlotPost};
+use crate::error::NotReady;
+use crate::observe::MessageCounters;
+use crate::page::{GuestPage, GuestSpace};
+
+/// What became of a message that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// It is in the slot.
+    Delivered,
+    /// It waits: the slot is taken, or the manager is paused, or the policy holds it.
+    Queued,
+}
+
+/// A message that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub posted: Posted,
+    /// The slot was filled, by this message or by an older one: raise the SINT.
+    pub interrupt: bool,
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NotReady(NotReady),
+    Full,
+}
+
+/// The message page, its slots and their queues.
+#[derive(Debug)]
+pub(crate) struct Messages<AS: GuestSpace> {
+    pub page: Option<GuestPage<AS>>,
+    pub queues: PerSint<SintQueue>,
+    /// Nothing is written to the page while set.
+    pub paused: bool,
+}
+
+impl<AS: GuestSpace> Messages<AS> {
+    pub fn new() -> Self {
+        Self {
+            page: None,
+            queues: Default::default(),
+            paused: false,
+        }
+    }
+
+    /// Accepts a message for `sint`. `ready` says whether SCONTROL and the SINT let it through.
+    pub fn post(
+        &mut self,
+        sint: SintIndex,
+        message: &Message,
+        ready: Result<(), NotReady>,
+        config: &Config,
+    ) -> Result<Accepted, Refused> {
+        let ready = ready.and(self.page_ready());
+        self.queue(sint).counters.posted += 1;
+        if let Err(cause) = ready.or_else(|cause| accept(cause, config)) {
+            self.queue(sint).counters.dropped.count(cause);
+            return Err(Refused::NotReady(cause));
+        }
+        let may_write = match ready {
+            Ok(()) => true,
+            Err(cause) => cause == NotReady::Masked && config.when_masked == WhenMasked::Write,
+        };
+        // The guest may have emptied the slot without an EOM since the last message came.
+        let advanced = may_write && self.advance(sint);
+        if may_write && self.queue(sint).is_empty() && self.deliver(sint, message, false) {
+            return Ok(Accepted {
+                posted: Posted::Delivered,
+                interrupt: true,
+            });
+        }
+        self.enqueue(sint, message, config)?;
+        Ok(Accepted {
+            posted: Posted::Queued,
+            interrupt: advanced,
+        })
+    }
+
+    /// Queues the notice that `ring`'s event ring has entries, on SINT0, and delivers it if it can.
+    /// Says whether it went into the slot.
+    pub fn notify(&mut self, ring: SintIndex, ready: Result<(), NotReady>) -> bool {
+        let payload = u32::from(ring).to_le_bytes();
+        let Ok(notice) = Message::new(MessageType::SYNIC_SINT_INTERCEPT, &payload) else {
+            return false;
+        };
+        let queue = self.queue(SintIndex::INTERCEPT);
+        let before = queue.len();
+        queue.push_notice(ring, &notice);
+        queue.counters.posted += (queue.len() - before) as u64;
+        ready.is_ok() && self.advance(SintIndex::INTERCEPT)
+    }
+
+    /// Puts the next waiting message into `sint`'s slot if the slot is free.
+    pub fn advance(&mut self, sint: SintIndex) -> bool {
+        let Some((&next, more)) = self.queue(sint).front() else {
+            return false;
+        };
+        let delivered = self.deliver(sint, &next, more);
+        if delivered {
+            self.queue(sint).pop();
+        }
+        delivered
+    }
+
+    /// Drops what waits for `sint`, because of `cause`.
+    pub fn discard(&mut self, sint: SintIndex, cause: NotReady) {
+        let queue = self.queue(sint);
+        let dropped = queue.clear();
+        *queue.counters.dropped.of(cause) += dropped;
+    }
+
+    /// Discards every queue where the policy does not hold messages for a VP that switched off.
+    pub fn switched_off(&mut self, cause: NotReady, config: &Config) {
+        if config.when_disabled == WhenDisabled::Refuse {
+            for sint in SintIndex::all() {
+                self.discard(sint, cause);
+            }
+        }
+    }
+
+    /// The counters of `sint`, with what waits at this moment.
+    pub fn counters(&self, sint: SintIndex) -> MessageCounters {
+        let queue = &self.queues[sint];
+        MessageCounters {
+            waiting: queue.len() as u64,
+            ..queue.counters
+        }
+    }
+
+    pub fn queue(&mut self, sint: SintIndex) -> &mut SintQueue {
+        &mut self.queues[sint]
+    }
+
+    fn page_ready(&self) -> Result<(), NotReady> {
+        match self.page {
+            Some(_) => Ok(()),
+            None => Err(NotReady::PageOff),
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        sint: SintIndex,
+        message: &Message,
+        config: &Config,
+    ) -> Result<(), Refused> {
+        let queue = self.queue(sint);
+        if queue.push(message, config.queue_depth).is_err() {
+            queue.counters.dropped.full += 1;
+            return Err(Refused::Full);
+        }
+        queue.counters.queued += 1;
+        Ok(())
+    }
+
+    fn deliver(&mut self, sint: SintIndex, message: &Message, more: bool) -> bool {
+        let Some(page) = self.page.as_ref().filter(|_| !self.paused) else {
+            return false;
+        };
+        let posted = slot::post(&PageSlot::new(page, sint), message, more);
+        let counters = &mut self.queue(sint).counters;
+        match posted {
+            SlotPost::Delivered => counters.delivered += 1,
+            SlotPost::Busy => counters.busy += 1,
+        }
+        posted == SlotPost::Delivered
+    }
+}
+
+/// Whether the policy accepts a message for a VP or SINT that is not ready.
+fn accept(cause: NotReady, config: &Config) -> Result<(), NotReady> {
+    let held = match cause {
+        NotReady::Proxied => false,
+        NotReady::ScontrolOff | NotReady::PageOff => config.when_disabled == WhenDisabled::Hold,
+        NotReady::Masked => config.when_masked != WhenMasked::Refuse,
+    };
+    if held { Ok(()) } else { Err(cause) }
+}

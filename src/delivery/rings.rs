@@ -1,0 +1,148 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The event-ring half of a SynIC: the page, and a producer for each ring in use.
+//!
+//! One lock of the VP guards it. A port that is rung is never lost: with the page off or the ring
+//! full it waits, and when the guest takes the page away, what it has not read is taken back.
+
+use crate::abi::{PerSint, PortId, SintIndex};
+use crate::delivery::event_ring::{PageRing, RingMemory, RingProducer, Rung};
+use crate::observe::RingCounters;
+use crate::page::{GuestPage, GuestSpace};
+
+/// The event ring page and the rings on it.
+#[derive(Debug)]
+pub(crate) struct Rings<AS: GuestSpace> {
+    page: Option<GuestPage<AS>>,
+    /// Made when first rung: few SINTs ever have a ring.
+    rings: PerSint<Option<Box<Ring>>>,
+    /// Nothing is written to the page while set.
+    paused: bool,
+}
+
+/// One SINT's ring.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    pub producer: RingProducer,
+    pub counters: RingCounters,
+}
+
+impl<AS: GuestSpace> Rings<AS> {
+    pub fn new() -> Self {
+        Self {
+            page: None,
+            rings: Default::default(),
+            paused: false,
+        }
+    }
+
+    /// Rings a port on `sint`. True: signal the guest. With `may_signal` false, the SINT is masked
+    /// and [`announce`](Self::announce) catches up when it is not any more.
+    pub fn ring(&mut self, sint: SintIndex, port: PortId, may_signal: bool) -> bool {
+        let ring = self.ring_mut(sint);
+        ring.counters.rung += 1;
+        match ring.producer.ring(port) {
+            Rung::Coalesced => ring.counters.coalesced += 1,
+            Rung::Waiting => {}
+        }
+        let signal = self.refill(sint) && may_signal && self.take_signal(sint);
+        let ring = self.ring_mut(sint);
+        ring.counters.held += u64::from(ring.producer.waiting().len() != 0);
+        signal
+    }
+
+    /// The guest has drained a full ring (`HvNotifyPortRingEmpty`): moves in what was held back.
+    /// No signal: the guest looks at the ring when its hypercall returns.
+    pub fn ring_empty(&mut self, sint: SintIndex) {
+        self.ring_mut(sint).counters.ring_empty += 1;
+        self.refill(sint);
+    }
+
+    /// After a page, the SynIC or a SINT came on: whether `sint`'s ring holds anything that the
+    /// guest must hear of. One signal too many does no harm, one too few loses doorbells.
+    pub fn announce(&mut self, sint: SintIndex) -> bool {
+        if self.rings[sint].is_none() {
+            return false;
+        }
+        self.refill(sint);
+        let undrained = self
+            .on_page(sint, |producer, ring| producer.is_undrained(ring))
+            .unwrap_or(false);
+        if undrained {
+            self.on_page(sint, |_, ring| ring.set_signal_masked(true));
+            self.ring_mut(sint).counters.notices += 1;
+        }
+        undrained
+    }
+
+    /// Takes another page in use, or none. The guest's tail stays where it is, so unread entries
+    /// go along.
+    pub fn set_page(&mut self, page: Option<GuestPage<AS>>) {
+        for sint in SintIndex::all() {
+            if self.rings[sint].is_some() {
+                let reclaimed = self.on_page(sint, |producer, ring| producer.reclaim(ring));
+                self.ring_mut(sint).counters.reclaimed += reclaimed.unwrap_or(0);
+            }
+        }
+        self.page = page;
+    }
+
+    /// Remaps the page that is in use, after the memory map changed.
+    pub fn replace_mapping(&mut self, page: Option<GuestPage<AS>>) {
+        self.page = page;
+    }
+
+    /// Forgets heads and waiting ports: the guest's tails are gone.
+    pub fn rewind(&mut self) {
+        for ring in self.rings.iter_mut().filter_map(|(_, ring)| ring.as_mut()) {
+            ring.counters.forgotten += ring.producer.waiting().len() as u64;
+            ring.producer = RingProducer::default();
+        }
+    }
+
+    pub fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// The rings in use.
+    pub fn iter(&self) -> impl Iterator<Item = (SintIndex, &Ring)> {
+        let rings = self.rings.iter();
+        rings.filter_map(|(sint, ring)| Some((sint, ring.as_deref()?)))
+    }
+
+    /// The ring of a SINT, made if need be.
+    pub fn ring_mut(&mut self, sint: SintIndex) -> &mut Ring {
+        self.rings[sint].get_or_insert_default()
+    }
+
+    fn refill(&mut self, sint: SintIndex) -> bool {
+        let entered = self.on_page(sint, |producer, ring| producer.refill(ring));
+        let entered = entered.unwrap_or(0);
+        self.ring_mut(sint).counters.entered += entered;
+        entered > 0
+    }
+
+    fn take_signal(&mut self, sint: SintIndex) -> bool {
+        let signal = self
+            .on_page(sint, |_, ring| RingProducer::take_signal(ring))
+            .unwrap_or(false);
+        self.ring_mut(sint).counters.notices += u64::from(signal);
+        signal
+    }
+
+    /// Runs `act` on the ring's producer and its place in the page; `None` if the page is off.
+    fn on_page<R>(
+        &mut self,
+        sint: SintIndex,
+        act: impl FnOnce(&mut RingProducer, &PageRing<'_, AS>) -> R,
+    ) -> Option<R> {
+        let page = self.page.as_ref().filter(|_| !self.paused)?;
+        let ring = self.rings[sint].get_or_insert_default();
+        Some(act(&mut ring.producer, &PageRing::new(page, sint)))
+    }
+}

@@ -1,0 +1,60 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What only the VMM can do for the manager.
+
+use crate::abi::{SintAddr, SintIndex, VpIndex};
+use std::io;
+
+/// A request to interrupt a VP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SintInterrupt {
+    /// The SINT that is raised.
+    pub addr: SintAddr,
+    /// Its vector, 16 to 255: fixed, edge-triggered.
+    pub vector: u8,
+    /// The interrupt must end by itself when the VP takes it.
+    pub auto_eoi: bool,
+}
+
+/// The VMM, as the manager sees it. Called from any thread, with no lock of the manager held.
+///
+/// ```
+/// use std::io;
+/// use vm_synic::{Host, SintInterrupt};
+///
+/// struct Quiet;
+/// impl Host for Quiet {
+///     fn assert_sint(&self, _interrupt: SintInterrupt) -> io::Result<()> {
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Host: Send + Sync {
+    /// Interrupts a VP.
+    ///
+    /// # Errors
+    /// Are counted against the SINT ([`InterruptCounters::failed`]) and reported by `log`; what
+    /// was written to the guest's page stays there.
+    ///
+    /// [`InterruptCounters::failed`]: crate::InterruptCounters::failed
+    fn assert_sint(&self, interrupt: SintInterrupt) -> io::Result<()>;
+
+    /// The guest has programmed a SINT: `vector` if it is unmasked, else `None`. A VMM that keeps
+    /// an interrupt route per SINT (an irqfd, say) brings it up to date here; one that injects by
+    /// vector has nothing to do.
+    ///
+    /// # Errors
+    /// As for [`assert_sint`](Self::assert_sint).
+    fn route(&self, _vp: VpIndex, _sint: SintIndex, _vector: Option<u8>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The VP must leave the guest soon, because [`pre_run`](crate::SynicManager::pre_run) has
+    /// something to do for it.
+    fn kick(&self, _vp: VpIndex) {}
+
+    /// A SINT that refused a message by [`PostError::WouldBlock`](crate::PostError::WouldBlock)
+    /// has room again.
+    fn writable(&self, _addr: SintAddr) {}
+}

@@ -1,0 +1,119 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The manager as a value, and for the eye.
+
+use super::SynicManager;
+use crate::abi::VpIndex;
+use crate::error::Error;
+use crate::observe::{Snapshot, TimelineEvent};
+use crate::page::GuestSpace;
+use crate::state::{STATE_VERSION, State};
+use crate::sync::lock;
+use crate::vp::Vp;
+
+impl<AS: GuestSpace> SynicManager<AS> {
+    /// Everything that the manager knows of its guest.
+    ///
+    /// # Errors
+    /// [`Error::NotPaused`].
+    pub fn save(&self) -> Result<State, Error> {
+        let _lifecycle = lock(&self.lifecycle);
+        if !self.is_paused() {
+            return Err(Error::NotPaused("save"));
+        }
+        Ok(State {
+            version: STATE_VERSION,
+            guest_os_id: self.hypercall_page.guest_os_id(),
+            hypercall: self.hypercall_page.hypercall(),
+            vps: self.online().map(Vp::save).collect(),
+        })
+    }
+
+    /// Puts a state into this manager, which is paused afterwards. VPs of the state that are not
+    /// there yet are plugged in. Guest memory is not touched before [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// [`Error::State`] names the field that cannot be restored; the manager is then as after
+    /// [`reset`](Self::reset).
+    pub fn restore(&self, state: &State) -> Result<(), Error> {
+        self.check(state)?;
+        for vp in &state.vps {
+            match self.add_vp(vp.index) {
+                Ok(()) | Err(Error::VpExists(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.pause();
+        self.reset();
+        let restored = self.restore_vps(state);
+        if restored.is_err() {
+            self.reset();
+        }
+        restored
+    }
+
+    /// What there is to see at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            vps: self.online().map(Vp::snapshot).collect(),
+        }
+    }
+
+    /// What happened, oldest first, as far as [`Config::timeline_depth`] reaches.
+    ///
+    /// [`Config::timeline_depth`]: crate::Config::timeline_depth
+    pub fn timeline(&self) -> Vec<TimelineEvent> {
+        let mut events: Vec<_> = self.online().flat_map(Vp::timeline).collect();
+        events.sort_by_key(|event| event.at);
+        events
+    }
+
+    /// The [`timeline`](Self::timeline) in the Chrome trace format, for a trace viewer.
+    #[cfg(feature = "serde")]
+    pub fn chrome_trace(&self) -> serde_json::Value {
+        crate::observe::chrome_trace(&self.timeline())
+    }
+
+    fn restore_vps(&self, state: &State) -> Result<(), Error> {
+        let State {
+            version: _, // Checked.
+            guest_os_id,
+            hypercall,
+            vps,
+        } = state;
+        self.hypercall_page.restore(*guest_os_id, *hypercall);
+        for state in vps {
+            let vp = self.vp(state.index).ok_or(Error::NoVp(state.index))?;
+            vp.restore(state, &self.context())?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, state: &State) -> Result<(), Error> {
+        let refuse = |field: &str, reason: String| {
+            Err(Error::State {
+                field: field.into(),
+                reason,
+            })
+        };
+        if state.version != STATE_VERSION {
+            let reason = format!("{} is not {STATE_VERSION}", state.version);
+            return refuse("version", reason);
+        }
+        let beyond = |index: &VpIndex| index.get() >= self.config.max_vps;
+        if let Some(index) = state.vps.iter().map(|vp| vp.index).find(beyond) {
+            let reason = format!("{index} is beyond the {} configured", self.config.max_vps);
+            return refuse("vps", reason);
+        }
+        let mut indices: Vec<_> = state.vps.iter().map(|vp| vp.index).collect();
+        indices.sort_unstable();
+        if indices
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a == b))
+        {
+            return refuse("vps", "a VP is there twice".into());
+        }
+        Ok(())
+    }
+}

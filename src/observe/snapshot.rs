@@ -1,0 +1,190 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Everything there is to see at one moment, as a table and as JSON.
+
+use super::SintCounters;
+use crate::abi::{Register, SintIndex, VpIndex};
+use crate::ownership::{Entry, SynicView};
+use std::fmt;
+
+/// The manager at one moment. Prints as a table of all SINTs that something happened to.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Snapshot {
+    /// The VPs, ascending by index.
+    pub vps: Vec<VpSnapshot>,
+}
+
+/// One VP.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct VpSnapshot {
+    /// Its index.
+    pub index: VpIndex,
+    /// Its own SynIC.
+    pub plain: SynicSnapshot,
+    /// Its nested SynIC, where it has one.
+    pub nested: Option<SynicSnapshot>,
+    /// The latest register writes, oldest first.
+    pub ledger: Vec<Entry>,
+    /// The first writes that broke an ownership rule.
+    pub violations: Vec<Entry>,
+    /// How many broke one.
+    pub violation_count: u64,
+}
+
+/// One SynIC.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct SynicSnapshot {
+    /// SCONTROL.
+    pub scontrol: u64,
+    /// SIMP.
+    pub simp: u64,
+    /// SIEFP.
+    pub siefp: u64,
+    /// SIRBP.
+    pub sirbp: u64,
+    /// SINT0 to SINT15.
+    pub sints: [u64; 16],
+    /// EOM writes.
+    pub eoms: u64,
+    /// What was counted, for SINT0 to SINT15.
+    pub counters: [SintCounters; 16],
+}
+
+impl Snapshot {
+    /// The same as one JSON object.
+    #[cfg(feature = "serde")]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl SynicSnapshot {
+    pub(crate) fn new(view: SynicView, counters: [SintCounters; 16], eoms: u64) -> Self {
+        let SynicView {
+            scontrol,
+            simp,
+            siefp,
+            sirbp,
+            sints,
+        } = view;
+        Self {
+            scontrol,
+            simp,
+            siefp,
+            sirbp,
+            sints,
+            eoms,
+            counters,
+        }
+    }
+
+    /// What was counted for one SINT.
+    pub fn counters(&self, sint: SintIndex) -> SintCounters {
+        self.counters.get(sint.index()).copied().unwrap_or_default()
+    }
+
+    /// Whether every message and every doorbell is accounted for.
+    pub fn balances(&self) -> bool {
+        let all = self.counters.iter();
+        all.fold(true, |so_far, counters| {
+            so_far && counters.messages.balances() && counters.ring.balances()
+        })
+    }
+
+    fn table(&self, f: &mut fmt::Formatter<'_>, vp: VpIndex, bank: &str) -> fmt::Result {
+        for register in [
+            Register::Scontrol,
+            Register::Simp,
+            Register::Siefp,
+            Register::Sirbp,
+        ] {
+            let value = match register {
+                Register::Scontrol => self.scontrol,
+                Register::Simp => self.simp,
+                Register::Siefp => self.siefp,
+                _ => self.sirbp,
+            };
+            write!(
+                f,
+                "{}{register} {value:#x}",
+                if register == Register::Scontrol {
+                    ""
+                } else {
+                    ", "
+                }
+            )?;
+        }
+        writeln!(f, ", {} EOMs ({vp}{bank})", self.eoms)?;
+        for (sint, counters) in SintIndex::all().zip(&self.counters) {
+            if *counters != SintCounters::default() {
+                row(f, sint, counters)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for vp in &self.vps {
+            vp.plain.table(f, vp.index, "")?;
+            if let Some(nested) = &vp.nested {
+                nested.table(f, vp.index, ", nested")?;
+            }
+            for violation in &vp.violations {
+                writeln!(f, "  {violation}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One SINT on up to three lines: messages, events, doorbells; only what it was used for.
+fn row(f: &mut fmt::Formatter<'_>, sint: SintIndex, counters: &SintCounters) -> fmt::Result {
+    let SintCounters {
+        messages: m,
+        events: e,
+        ring: r,
+        interrupts: i,
+    } = counters;
+    let name = format!("{sint}:");
+    writeln!(
+        f,
+        "  {name:7} interrupts {} raised, {} muted, {} failed",
+        i.raised, i.muted, i.failed
+    )?;
+    if m.posted != 0 {
+        writeln!(
+            f,
+            "          messages {} posted, {} delivered ({} after EOM), {} queued, {} busy, \
+             {} dropped, {} waiting",
+            m.posted,
+            m.delivered,
+            m.redelivered,
+            m.queued,
+            m.busy,
+            m.dropped.total(),
+            m.waiting
+        )?;
+    }
+    if e.signalled() != 0 {
+        writeln!(
+            f,
+            "          events {} fresh, {} coalesced, {} refused, {} held",
+            e.fresh, e.coalesced, e.refused, e.held
+        )?;
+    }
+    if r.rung != 0 {
+        writeln!(
+            f,
+            "          doorbells {} rung, {} entered, {} coalesced, {} held, {} waiting, \
+             {} notices, {} refills",
+            r.rung, r.entered, r.coalesced, r.held, r.waiting, r.notices, r.ring_empty
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A bounded history of what happened to a VP's SynIC, for a trace viewer.
+//!
+//! Off by default, and then it costs one test of a constant per event.
+
+use crate::abi::{Bank, RegisterId, SintIndex, VpIndex};
+use crate::sync::lock;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimelineKind {
+    /// The guest wrote a register.
+    Write {
+        /// The register.
+        register: RegisterId,
+        /// Its new value.
+        value: u64,
+        /// Whether the write broke an ownership rule.
+        violation: bool,
+    },
+    /// The guest wrote EOM.
+    EndOfMessage(Bank),
+    /// A message went into the slot, or into the queue.
+    Message {
+        /// The SINT.
+        sint: SintIndex,
+        /// It waits.
+        queued: bool,
+    },
+    /// An event flag was set.
+    Event {
+        /// The SINT.
+        sint: SintIndex,
+        /// The flag.
+        flag: u16,
+    },
+    /// A doorbell was rung.
+    Doorbell {
+        /// The SINT.
+        sint: SintIndex,
+        /// The port.
+        port: u32,
+    },
+    /// The VP was interrupted.
+    Interrupt {
+        /// The SINT.
+        sint: SintIndex,
+        /// The vector.
+        vector: u8,
+    },
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimelineEvent {
+    /// When, since the manager was made.
+    pub at: Duration,
+    /// The VP.
+    pub vp: VpIndex,
+    /// What happened.
+    pub kind: TimelineKind,
+}
+
+impl TimelineEvent {
+    /// Short name and details, for a trace viewer.
+    pub fn describe(&self) -> (String, String) {
+        match self.kind {
+            TimelineKind::Write {
+                register,
+                value,
+                violation,
+            } => {
+                let mark = if violation { " VIOLATION" } else { "" };
+                (format!("{register}{mark}"), format!("{value:#x}"))
+            }
+            TimelineKind::EndOfMessage(_) => ("EOM".into(), String::new()),
+            TimelineKind::Message { sint, queued } => {
+                let place = if queued { "queued" } else { "delivered" };
+                (format!("message {sint}"), place.into())
+            }
+            TimelineKind::Event { sint, flag } => (format!("event {sint}"), format!("flag {flag}")),
+            TimelineKind::Doorbell { sint, port } => {
+                (format!("doorbell {sint}"), format!("port {port:#x}"))
+            }
+            TimelineKind::Interrupt { sint, vector } => {
+                (format!("interrupt {sint}"), format!("vector {vector:#x}"))
+            }
+        }
+    }
+}
+
+/// One VP's history; the oldest event makes room for the newest.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    depth: usize,
+    events: Mutex<VecDeque<TimelineEvent>>,
+}
+
+impl Timeline {
+    pub fn new(depth: usize) -> Self {
+        Self {
+            depth,
+            events: Mutex::default(),
+        }
+    }
+
+    /// Records an event; `event` is made only if anything is recorded at all.
+    pub fn record(&self, event: impl FnOnce() -> TimelineEvent) {
+        if self.depth == 0 {
+            return;
+        }
+        let event = event();
+        let mut events = lock(&self.events);
+        if events.len() >= self.depth {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+
+    pub fn events(&self) -> Vec<TimelineEvent> {
+        lock(&self.events).iter().copied().collect()
+    }
+}
+
+/// The events in the Chrome trace format: an instant event each, a thread for each VP.
+#[cfg(feature = "serde")]
+pub(crate) fn chrome_trace(events: &[TimelineEvent]) -> serde_json::Value {
+    let events: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let (name, details) = event.describe();
+            serde_json::json!({
+                "name": name, "ph": "i", "s": "t", "pid": 0, "tid": event.vp.get(),
+                "ts": event.at.as_secs_f64() * 1e6, "args": { "details": details },
+            })
+        })
+        .collect();
+    serde_json::json!({ "displayTimeUnit": "ns", "traceEvents": events })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(at: u64) -> TimelineEvent {
+        TimelineEvent {
+            at: Duration::from_micros(at),
+            vp: VpIndex::new(1),
+            kind: TimelineKind::EndOfMessage(Bank::Plain),
+        }
+    }
+
+    #[test]
+    fn record_beyond_the_depth_forgets_the_oldest() {
+        let timeline = Timeline::new(2);
+        (1..=3).for_each(|at| timeline.record(|| event(at)));
+        assert_eq!(timeline.events(), [event(2), event(3)]);
+    }
+
+    #[test]
+    fn record_at_depth_0_makes_no_event() {
+        Timeline::new(0).record(|| panic!("an event was made for nobody"));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn chrome_trace_has_an_instant_event_in_microseconds_on_the_vps_row() {
+        let trace = chrome_trace(&[event(7)]);
+        let first = &trace["traceEvents"][0];
+        assert_eq!(first["ph"], "i");
+        assert_eq!(first["tid"], 1);
+        assert_eq!(first["ts"], 7.0);
+    }
+}

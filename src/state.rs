@@ -1,0 +1,91 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A manager's state as a value: plain, versioned, and the same for every backend.
+//!
+//! It holds what the guest set up and what waits for it. It does not hold what the VMM set up:
+//! ports, connections and doorbells carry the VMM's own handlers, and the VMM registers them again.
+//! Everything in it is checked when it is put back; a hostile file can be refused, not more.
+
+use crate::abi::{EventFlag, Message, PortId, SintIndex, VpIndex};
+use crate::observe::SintCounters;
+use crate::ownership::Entry;
+
+/// Version of [`State`] that this crate writes and reads.
+pub const STATE_VERSION: u32 = 1;
+
+/// Everything that a manager knows of its guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct State {
+    /// [`STATE_VERSION`].
+    pub version: u32,
+    /// `HV_X64_MSR_GUEST_OS_ID`.
+    pub guest_os_id: u64,
+    /// `HV_X64_MSR_HYPERCALL`.
+    pub hypercall: u64,
+    /// The VPs, ascending by index.
+    pub vps: Vec<VpState>,
+}
+
+/// One VP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct VpState {
+    /// Its index.
+    pub index: VpIndex,
+    /// Its own SynIC.
+    pub plain: SynicState,
+    /// Its nested SynIC, where it has one.
+    pub nested: Option<SynicState>,
+    /// The latest register writes, and who broke a rule.
+    pub ledger: Vec<Entry>,
+}
+
+/// One SynIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SynicState {
+    /// SCONTROL.
+    pub scontrol: u64,
+    /// SIEFP.
+    pub siefp: u64,
+    /// SIMP.
+    pub simp: u64,
+    /// SIRBP.
+    pub sirbp: u64,
+    /// SINT0 to SINT15.
+    pub sints: Vec<u64>,
+    /// Messages that wait.
+    pub queues: Vec<QueueState>,
+    /// Event flags that were signalled while paused.
+    pub held_events: Vec<(SintIndex, EventFlag)>,
+    /// Event rings that were ever rung.
+    pub rings: Vec<RingState>,
+    /// What was counted, for SINT0 to SINT15.
+    pub counters: Vec<SintCounters>,
+    /// EOM writes.
+    pub eoms: u64,
+}
+
+/// Messages that wait for one slot, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct QueueState {
+    /// The SINT.
+    pub sint: SintIndex,
+    /// The messages.
+    pub messages: Vec<Message>,
+}
+
+/// The hypervisor's side of one event ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RingState {
+    /// The SINT.
+    pub sint: SintIndex,
+    /// The next entry to write, 0 to 62.
+    pub head: u8,
+    /// Ports that wait for an entry, oldest first.
+    pub waiting: Vec<PortId>,
+}

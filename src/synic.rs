@@ -1,0 +1,280 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One synthetic interrupt controller: the registers, pages and queues of one bank of one VP.
+//!
+//! Registers are written by their VP's thread, one write at a time ([`Vp`](crate::vp::Vp) sees to
+//! that), and read by any thread that has something for the guest. The three halves have a lock
+//! each, taken one at a time and never held across a call to the VMM: what is to be raised is
+//! returned as [`Signals`].
+
+use crate::abi::{
+    EventFlag, Message, PageRegister, PerSint, PortId, Register, Scontrol, Sint, SintAddr,
+    SintIndex,
+};
+use crate::config::Config;
+use crate::delivery::events::{Events, Signalled};
+use crate::delivery::messages::{Messages, Posted, Refused};
+use crate::delivery::rings::Rings;
+use crate::error::NotReady;
+use crate::host::SintInterrupt;
+use crate::observe::InterruptCells;
+use crate::ownership::SynicView;
+use crate::page::GuestSpace;
+use crate::sync::lock;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod registers;
+mod state;
+
+pub(crate) use state::Counters;
+
+/// What the VMM must be told, as sets of SINT bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Signals {
+    /// Raise these SINTs.
+    pub interrupts: u16,
+    /// These SINTs take messages again.
+    pub writable: u16,
+}
+
+impl Signals {
+    pub const NONE: Self = Self {
+        interrupts: 0,
+        writable: 0,
+    };
+
+    fn raise(sint: SintIndex) -> Self {
+        Self {
+            interrupts: sint.bit(),
+            writable: 0,
+        }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            interrupts: self.interrupts | other.interrupts,
+            writable: self.writable | other.writable,
+        }
+    }
+}
+
+/// One bank.
+#[derive(Debug)]
+pub(crate) struct Synic<AS: GuestSpace> {
+    scontrol: AtomicU64,
+    siefp: AtomicU64,
+    simp: AtomicU64,
+    sirbp: AtomicU64,
+    sints: PerSint<AtomicU64>,
+    messages: Mutex<Messages<AS>>,
+    events: Events<AS>,
+    rings: Mutex<Rings<AS>>,
+    interrupts: PerSint<InterruptCells>,
+    eoms: AtomicU64,
+}
+
+impl<AS: GuestSpace> Synic<AS> {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            scontrol: AtomicU64::new(scontrol_at_reset(config)),
+            siefp: AtomicU64::new(0),
+            simp: AtomicU64::new(0),
+            sirbp: AtomicU64::new(0),
+            sints: PerSint::from_fn(|_| AtomicU64::new(Sint::RESET.into())),
+            messages: Mutex::new(Messages::new()),
+            events: Events::new(),
+            rings: Mutex::new(Rings::new()),
+            interrupts: PerSint::default(),
+            eoms: AtomicU64::new(0),
+        }
+    }
+
+    /// Posts a message to a SINT.
+    pub fn post(
+        &self,
+        sint: SintIndex,
+        message: &Message,
+        config: &Config,
+    ) -> Result<(Posted, Signals), Refused> {
+        let mut messages = lock(&self.messages);
+        // Read with the lock held: a write that makes the SINT not ready passes through the lock.
+        let accepted = messages.post(sint, message, self.ready(sint), config)?;
+        let signals = if accepted.interrupt {
+            Signals::raise(sint)
+        } else {
+            Signals::NONE
+        };
+        Ok((accepted.posted, signals))
+    }
+
+    /// Sets an event flag of a SINT.
+    pub fn signal(
+        &self,
+        sint: SintIndex,
+        flag: EventFlag,
+    ) -> Result<(Signalled, Signals), NotReady> {
+        let signalled = self.events.signal(sint, flag, || self.ready(sint))?;
+        let signals = match signalled {
+            Signalled::Fresh => Signals::raise(sint),
+            Signalled::Coalesced | Signalled::Held => Signals::NONE,
+        };
+        Ok((signalled, signals))
+    }
+
+    /// Rings a doorbell port on a SINT's event ring.
+    pub fn ring(&self, sint: SintIndex, port: PortId) -> Signals {
+        let mut rings = lock(&self.rings);
+        let may_signal = self.ready(sint).is_ok();
+        let signal = rings.ring(sint, port, may_signal);
+        drop(rings);
+        if signal {
+            self.notify(sint)
+        } else {
+            Signals::NONE
+        }
+    }
+
+    /// The guest has drained a full ring.
+    pub fn ring_empty(&self, sint: SintIndex) {
+        lock(&self.rings).ring_empty(sint);
+    }
+
+    /// The guest's ring tails are gone, so ours start at 0, too.
+    pub fn rewind_rings(&self) {
+        lock(&self.rings).rewind();
+    }
+
+    /// Whether doorbells reach the guest at once.
+    pub fn takes_doorbells(&self) -> bool {
+        lock(&self.rings).is_enabled()
+    }
+
+    /// The guest has written EOM: moves on every slot that it has emptied, masked or not (TLFS).
+    pub fn end_of_message(&self, config: &Config) -> Signals {
+        // Relaxed: a statistic.
+        self.eoms.fetch_add(1, Ordering::Relaxed);
+        if !self.is_on() {
+            return Signals::NONE;
+        }
+        let mut messages = lock(&self.messages);
+        let mut signals = Signals::NONE;
+        for sint in SintIndex::all() {
+            if messages.advance(sint) {
+                messages.queue(sint).counters.redelivered += 1;
+                signals = signals.and(Signals::raise(sint));
+            }
+            if messages.queue(sint).take_writable(config.queue_depth) {
+                signals.writable |= sint.bit();
+            }
+        }
+        signals
+    }
+
+    /// The interrupt of a SINT, unless it is masked or polling.
+    pub fn interrupt(&self, addr: SintAddr) -> Option<SintInterrupt> {
+        let sint = self.sint(addr.sint);
+        let counters = &self.interrupts[addr.sint];
+        if sint.masked() || sint.polling() {
+            counters.mute();
+            return None;
+        }
+        counters.raise();
+        Some(SintInterrupt {
+            addr,
+            vector: sint.vector(),
+            auto_eoi: sint.auto_eoi(),
+        })
+    }
+
+    /// The host could not raise the interrupt.
+    pub fn interrupt_failed(&self, sint: SintIndex) {
+        self.interrupts[sint].fail();
+    }
+
+    /// The registers of this moment.
+    pub fn view(&self) -> SynicView {
+        SynicView {
+            scontrol: load(&self.scontrol),
+            simp: load(&self.simp),
+            siefp: load(&self.siefp),
+            sirbp: load(&self.sirbp),
+            sints: PerSint::from_fn(|sint| load(&self.sints[sint])).into_array(),
+        }
+    }
+
+    /// Tells the guest that a ring has entries: by a notice on SINT0, or by the SINT itself.
+    fn notify(&self, ring: SintIndex) -> Signals {
+        if !self.sint(ring).as_intercept() {
+            return Signals::raise(ring);
+        }
+        let mut messages = lock(&self.messages);
+        if messages.notify(ring, self.ready(SintIndex::INTERCEPT)) {
+            Signals::raise(SintIndex::INTERCEPT)
+        } else {
+            Signals::NONE
+        }
+    }
+
+    /// Whether SCONTROL and the SINT let a message or an event through.
+    fn ready(&self, sint: SintIndex) -> Result<(), NotReady> {
+        let sint = self.sint(sint);
+        if sint.proxy() {
+            Err(NotReady::Proxied)
+        } else if !self.is_on() {
+            Err(NotReady::ScontrolOff)
+        } else if sint.masked() {
+            Err(NotReady::Masked)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        Scontrol::from(load(&self.scontrol)).enable()
+    }
+
+    fn sint(&self, sint: SintIndex) -> Sint {
+        load(&self.sints[sint]).into()
+    }
+
+    /// Reads a register that holds a value.
+    pub fn read(&self, register: Register) -> Option<u64> {
+        match register {
+            Register::Sversion => Some(SVERSION),
+            Register::Eom => Some(0),
+            Register::VpIndex => None,
+            Register::Scontrol => Some(load(&self.scontrol)),
+            Register::Siefp => Some(load(&self.siefp)),
+            Register::Simp => Some(load(&self.simp)),
+            Register::Sirbp => Some(load(&self.sirbp)),
+            Register::Sint(sint) => Some(load(&self.sints[sint])),
+        }
+    }
+
+    /// Where the hypervisor provides the pages (root partition): their addresses, not yet enabled.
+    pub fn provide_pages(&self, simp: u64, siefp: u64, sirbp: u64) {
+        for (register, gpa) in [
+            (&self.simp, simp),
+            (&self.siefp, siefp),
+            (&self.sirbp, sirbp),
+        ] {
+            let value = PageRegister::at(gpa).with_enabled(false);
+            register.store(value.into(), Ordering::Release);
+        }
+    }
+}
+
+/// Acquire: pairs with the Release store of a register write, `Synic::write`.
+fn load(register: &AtomicU64) -> u64 {
+    register.load(Ordering::Acquire)
+}
+
+fn scontrol_at_reset(config: &Config) -> u64 {
+    Scontrol::new().with_enable(config.scontrol_at_reset).into()
+}
+
+/// `HV_SYNIC_VERSION_1`.
+const SVERSION: u64 = 1;

@@ -1,0 +1,199 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a write to a SynIC register does.
+
+use super::{Signals, Synic};
+use crate::abi::{PageRegister, Register, Scontrol, Sint, SintIndex};
+use crate::config::Config;
+use crate::error::NotReady;
+use crate::ownership::Role;
+use crate::page::{GuestPage, GuestSpace, PageError};
+use crate::sync::lock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The guest gets #GP and the register keeps its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault;
+
+impl From<PageError> for Fault {
+    fn from(error: PageError) -> Self {
+        log::debug!("SynIC page refused: {error}");
+        Self
+    }
+}
+
+impl<AS: GuestSpace> Synic<AS> {
+    /// Writes a register. One at a time; the VP sees to that.
+    pub fn write(
+        &self,
+        register: Register,
+        value: u64,
+        space: &AS,
+        config: &Config,
+    ) -> Result<Signals, Fault> {
+        match register {
+            Register::Scontrol => Ok(self.write_scontrol(value.into(), config)),
+            Register::Siefp => self.write_siefp(value.into(), space),
+            Register::Simp => self.write_simp(value.into(), space, config),
+            Register::Sirbp => self.write_sirbp(value.into(), space),
+            Register::Sint(sint) => self.write_sint(sint, value.into()),
+            // The value is ignored, as KVM does, though the TLFS reserves it as zero.
+            Register::Eom => Ok(self.end_of_message(config)),
+            Register::Sversion | Register::VpIndex => Err(Fault),
+        }
+    }
+
+    fn write_scontrol(&self, new: Scontrol, config: &Config) -> Signals {
+        let was_on = self.is_on();
+        store(&self.scontrol, new.into());
+        match (was_on, new.enable()) {
+            (true, false) => self.switched_off(config),
+            (false, true) => return self.catch_up(),
+            _ => {}
+        }
+        Signals::NONE
+    }
+
+    /// After SCONTROL went off: nobody writes to a page any more when this returns.
+    fn switched_off(&self, config: &Config) {
+        lock(&self.messages).switched_off(NotReady::ScontrolOff, config);
+        self.events.settle();
+        let mut rings = lock(&self.rings);
+        // A guest or L1VH that gives up the VP's whole SynIC takes the CPU offline, and Linux
+        // frees the CPU's ring tails with it; the root gives up SCONTROL with every unload of its
+        // driver, and its tails live on.
+        if !matches!(config.role, Role::Root | Role::NestedRoot) {
+            rings.rewind();
+        }
+    }
+
+    fn write_simp(&self, new: PageRegister, space: &AS, config: &Config) -> Result<Signals, Fault> {
+        let old = PageRegister::from(super::load(&self.simp));
+        let mut messages = lock(&self.messages);
+        match change(old, new) {
+            Change::None => {}
+            Change::Disable => {
+                messages.page = None;
+                messages.switched_off(NotReady::PageOff, config);
+            }
+            Change::Enable => {
+                let page = GuestPage::map(space, new.gpa())?;
+                page.zero();
+                messages.page = Some(page);
+            }
+            Change::Move => {
+                let page = GuestPage::map(space, new.gpa())?;
+                if let Some(old) = &messages.page {
+                    page.copy_from(old);
+                }
+                messages.page = Some(page);
+            }
+        }
+        store(&self.simp, new.into());
+        drop(messages);
+        let enabled = change(old, new) == Change::Enable;
+        Ok(if enabled {
+            self.catch_up()
+        } else {
+            Signals::NONE
+        })
+    }
+
+    fn write_siefp(&self, new: PageRegister, space: &AS) -> Result<Signals, Fault> {
+        let old = PageRegister::from(super::load(&self.siefp));
+        match change(old, new) {
+            Change::None => {}
+            Change::Disable => self.events.disable(),
+            Change::Enable => {
+                let page = GuestPage::map(space, new.gpa())?;
+                page.zero();
+                self.events.enable(page);
+            }
+            Change::Move => self.events.enable(GuestPage::map(space, new.gpa())?),
+        }
+        store(&self.siefp, new.into());
+        Ok(Signals::NONE)
+    }
+
+    fn write_sirbp(&self, new: PageRegister, space: &AS) -> Result<Signals, Fault> {
+        let old = PageRegister::from(super::load(&self.sirbp));
+        let change = change(old, new);
+        match change {
+            Change::None => {}
+            Change::Disable => lock(&self.rings).set_page(None),
+            // What the guest has not read of the old page goes along, entry by entry.
+            Change::Enable | Change::Move => {
+                let page = GuestPage::map(space, new.gpa())?;
+                page.zero();
+                lock(&self.rings).set_page(Some(page));
+            }
+        }
+        store(&self.sirbp, new.into());
+        Ok(match change {
+            Change::Enable | Change::Move => self.catch_up(),
+            Change::None | Change::Disable => Signals::NONE,
+        })
+    }
+
+    fn write_sint(&self, sint: SintIndex, new: Sint) -> Result<Signals, Fault> {
+        if !new.is_valid() {
+            return Err(Fault);
+        }
+        let old = self.sint(sint);
+        store(&self.sints[sint], new.into());
+        if new.masked() && !old.masked() {
+            self.settle();
+        }
+        Ok(if old.masked() && !new.masked() {
+            self.catch_up()
+        } else {
+            Signals::NONE
+        })
+    }
+
+    /// Waits for posters and signallers that still act on a register's old value.
+    fn settle(&self) {
+        drop(lock(&self.messages));
+        self.events.settle();
+        drop(lock(&self.rings));
+    }
+
+    /// Something came on: delivers what was held for it, and announces rings that have entries.
+    pub(super) fn catch_up(&self) -> Signals {
+        let mut signals = Signals::NONE;
+        for sint in SintIndex::all().filter(|sint| self.ready(*sint).is_ok()) {
+            if lock(&self.messages).advance(sint) {
+                signals = signals.and(Signals::raise(sint));
+            }
+            let announced = lock(&self.rings).announce(sint);
+            if announced {
+                signals = signals.and(self.notify(sint));
+            }
+        }
+        signals
+    }
+}
+
+/// What a write to a page register does to its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    Enable,
+    Disable,
+    Move,
+}
+
+fn change(old: PageRegister, new: PageRegister) -> Change {
+    match (old.enabled(), new.enabled()) {
+        (false, true) => Change::Enable,
+        (true, false) => Change::Disable,
+        (true, true) if old.gpa() != new.gpa() => Change::Move,
+        _ => Change::None,
+    }
+}
+
+/// Release: pairs with the Acquire of `load`.
+fn store(register: &AtomicU64, value: u64) {
+    register.store(value, Ordering::Release);
+}

@@ -1,0 +1,248 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One virtual processor: its SynICs, who wrote to them, and what it must do before it runs.
+
+use crate::abi::{Bank, Register, RegisterId, VpIndex};
+use crate::config::Config;
+use crate::error::{Error, MsrError};
+use crate::observe::{SynicSnapshot, Timeline, TimelineEvent, TimelineKind, VpSnapshot};
+use crate::ownership::{Entry, Ledger, Rules, ViolationPolicy};
+use crate::page::GuestSpace;
+use crate::state::{SynicState, VpState};
+use crate::sync::lock;
+use crate::synic::{Counters, Signals, Synic};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// One virtual processor.
+#[derive(Debug)]
+pub(crate) struct Vp<AS: GuestSpace> {
+    pub index: VpIndex,
+    /// Whether it is plugged in. An unplugged VP keeps its place, and nothing else.
+    online: AtomicBool,
+    plain: Synic<AS>,
+    nested: Option<Box<Synic<AS>>>,
+    /// Held during a register write: the VP's own thread and another VP's `HvSetVpRegisters` take
+    /// turns.
+    ledger: Mutex<Ledger>,
+    timeline: Timeline,
+    /// There is something to do before the VP runs again; `pre_run` reads nothing else.
+    has_work: AtomicBool,
+    epoch: Instant,
+}
+
+/// Where a register write takes place.
+pub(crate) struct Context<'a, AS> {
+    pub space: &'a AS,
+    pub config: &'a Config,
+}
+
+impl<AS: GuestSpace> Vp<AS> {
+    pub fn new(index: VpIndex, config: &Config, epoch: Instant) -> Self {
+        Self {
+            index,
+            online: AtomicBool::new(true),
+            plain: Synic::new(config),
+            nested: config.nested.then(|| Box::new(Synic::new(config))),
+            ledger: Mutex::new(Ledger::new(config.ledger_depth)),
+            timeline: Timeline::new(config.timeline_depth),
+            has_work: AtomicBool::new(false),
+            epoch,
+        }
+    }
+
+    pub fn is_online(&self) -> bool {
+        // Acquire: pairs with the Release of `set_online`, after a reset.
+        self.online.load(Ordering::Acquire)
+    }
+
+    /// Plugs the VP in or out; says whether that was a change.
+    pub fn set_online(&self, online: bool) -> bool {
+        self.online.swap(online, Ordering::AcqRel) != online
+    }
+
+    pub fn synic(&self, bank: Bank) -> Option<&Synic<AS>> {
+        match bank {
+            Bank::Plain => Some(&self.plain),
+            Bank::Nested => self.nested.as_deref(),
+        }
+    }
+
+    pub fn banks(&self) -> impl Iterator<Item = (Bank, &Synic<AS>)> {
+        let nested = self.nested.as_deref().map(|synic| (Bank::Nested, synic));
+        std::iter::once((Bank::Plain, &self.plain)).chain(nested)
+    }
+
+    pub fn read(&self, id: RegisterId) -> Result<u64, MsrError> {
+        if id.register == Register::VpIndex {
+            return Ok(self.index.get().into());
+        }
+        let synic = self.synic(id.bank).ok_or(MsrError::Fault)?;
+        synic.read(id.register).ok_or(MsrError::Fault)
+    }
+
+    /// Writes a register, if the ownership policy lets it through.
+    pub fn write(
+        &self,
+        id: RegisterId,
+        value: u64,
+        context: &Context<'_, AS>,
+    ) -> Result<Signals, MsrError> {
+        let synic = self.synic(id.bank).ok_or(MsrError::Fault)?;
+        if id.register == Register::Eom {
+            self.record(|| TimelineKind::EndOfMessage(id.bank));
+            return Ok(synic.end_of_message(context.config));
+        }
+        let mut ledger = lock(&self.ledger);
+        let config = context.config;
+        let rules = Rules::new(config.role, config.criterion);
+        let view = synic.view();
+        let before = view.get(id.register).ok_or(MsrError::Fault)?;
+        let violation = rules.judge(id.bank, &view, id.register, value);
+        let outcome = match (violation, config.violations) {
+            (Some(_), ViolationPolicy::Refuse) => Ok(Signals::NONE),
+            (Some(_), ViolationPolicy::Fault) => Err(MsrError::Fault),
+            _ => (synic.write(id.register, value, context.space, config))
+                .map_err(|_| MsrError::Fault),
+        };
+        ledger.record(Entry {
+            at: self.now(),
+            vp: self.index,
+            register: id,
+            owner: rules.owner(id),
+            before,
+            after: value,
+            violation,
+        });
+        self.record(|| TimelineKind::Write {
+            register: id,
+            value,
+            violation: violation.is_some(),
+        });
+        outcome
+    }
+
+    /// Adds to the timeline.
+    pub fn record(&self, kind: impl FnOnce() -> TimelineKind) {
+        self.timeline.record(|| TimelineEvent {
+            at: self.now(),
+            vp: self.index,
+            kind: kind(),
+        });
+    }
+
+    pub fn timeline(&self) -> Vec<TimelineEvent> {
+        self.timeline.events()
+    }
+
+    /// Whether there is something to do before the VP runs: one atomic load.
+    pub fn has_work(&self) -> bool {
+        // Relaxed: only a hint; `take_work` synchronises.
+        self.has_work.load(Ordering::Relaxed)
+    }
+
+    /// Whether there was something to do; asked once.
+    pub fn take_work(&self) -> bool {
+        // Acquire: pairs with the Release of `give_work`.
+        self.has_work.swap(false, Ordering::Acquire)
+    }
+
+    pub fn give_work(&self) {
+        self.has_work.store(true, Ordering::Release);
+    }
+
+    pub fn pause(&self) {
+        self.banks().for_each(|(_, synic)| synic.pause());
+    }
+
+    pub fn reset(&self, config: &Config) {
+        let Self {
+            index: _,
+            online: _,
+            plain,
+            nested,
+            ledger: _, // What happened, happened.
+            timeline: _,
+            has_work,
+            epoch: _,
+        } = self;
+        plain.reset(config);
+        if let Some(nested) = nested {
+            nested.reset(config);
+        }
+        has_work.store(false, Ordering::Release);
+    }
+
+    pub fn save(&self) -> VpState {
+        let Self {
+            index,
+            online: _, // Only VPs that are online are saved.
+            plain,
+            nested,
+            ledger,
+            timeline: _, // Times of another process.
+            has_work: _, // Only after a resume.
+            epoch: _,
+        } = self;
+        VpState {
+            index: *index,
+            plain: plain.save(),
+            nested: nested.as_deref().map(Synic::save),
+            ledger: lock(ledger).entries().cloned().collect(),
+        }
+    }
+
+    pub fn restore(&self, state: &VpState, context: &Context<'_, AS>) -> Result<(), Error> {
+        let VpState {
+            index: _,
+            plain,
+            nested,
+            ledger,
+        } = state;
+        self.restore_bank(Bank::Plain, plain, context)?;
+        if let Some(nested) = nested {
+            self.restore_bank(Bank::Nested, nested, context)?;
+        }
+        let mut own = lock(&self.ledger);
+        ledger.iter().cloned().for_each(|entry| own.record(entry));
+        Ok(())
+    }
+
+    pub fn snapshot(&self) -> VpSnapshot {
+        let ledger = lock(&self.ledger);
+        VpSnapshot {
+            index: self.index,
+            plain: snapshot(&self.plain),
+            nested: self.nested.as_deref().map(snapshot),
+            ledger: ledger.entries().cloned().collect(),
+            violations: ledger.violations().to_vec(),
+            violation_count: ledger.violation_count(),
+        }
+    }
+
+    fn restore_bank(
+        &self,
+        bank: Bank,
+        state: &SynicState,
+        context: &Context<'_, AS>,
+    ) -> Result<(), Error> {
+        let vp = self.index.get();
+        let synic = self.synic(bank).ok_or_else(|| Error::State {
+            field: format!("vps[{vp}].nested"),
+            reason: "this manager has no nested bank".into(),
+        })?;
+        let restored = synic.restore(state, context.space, context.config);
+        restored.map_err(|error| error.inside(&format!("vps[{vp}]")))
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+fn snapshot<AS: GuestSpace>(synic: &Synic<AS>) -> SynicSnapshot {
+    let Counters { sints, eoms } = synic.counters();
+    SynicSnapshot::new(synic.view(), sints.into_array(), eoms)
+}
