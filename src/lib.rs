@@ -41,6 +41,7 @@
 //! | `observe` | counters, snapshot, timeline |
 //! | [`sint0`] | what arrives on SINT0, parsed: the driver's side |
 //! | [`backend`] | the glue to a hypervisor interface |
+//! | `test_utils` | with feature `test-utils`: a VM without a hypervisor, and the guest in it |
 //!
 //! # Rules of the house
 //!
@@ -75,6 +76,9 @@ pub mod state;
 mod subscriber;
 mod sync;
 mod synic;
+#[cfg(feature = "test-utils")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-utils")))]
+pub mod test_utils;
 mod vp;
 
 pub use abi::{
@@ -99,3 +103,4 @@ pub use routing::{
     DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget, EventSink, GuestMessage, MessageSink,
     PortBusy, PortSpec, Registration,
 };
+pub use synic::ProvidedPages;

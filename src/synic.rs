@@ -72,6 +72,7 @@ pub(crate) struct Synic<AS: GuestSpace> {
     messages: Mutex<Messages<AS>>,
     events: Events<AS>,
     rings: Mutex<Rings<AS>>,
+    provided: Mutex<ProvidedPages>,
     interrupts: PerSint<InterruptCells>,
     eoms: AtomicU64,
 }
@@ -87,6 +88,7 @@ impl<AS: GuestSpace> Synic<AS> {
             messages: Mutex::new(Messages::new()),
             events: Events::new(),
             rings: Mutex::new(Rings::new()),
+            provided: Mutex::default(),
             interrupts: PerSint::default(),
             eoms: AtomicU64::new(0),
         }
@@ -127,8 +129,7 @@ impl<AS: GuestSpace> Synic<AS> {
     /// Rings a doorbell port on a SINT's event ring.
     pub fn ring(&self, sint: SintIndex, port: PortId) -> Signals {
         let mut rings = lock(&self.rings);
-        let may_signal = self.ready(sint).is_ok();
-        let signal = rings.ring(sint, port, may_signal);
+        let signal = rings.ring(sint, port, self.ready(sint));
         drop(rings);
         if signal {
             self.notify(sint)
@@ -139,7 +140,10 @@ impl<AS: GuestSpace> Synic<AS> {
 
     /// The guest has drained a full ring.
     pub fn ring_empty(&self, sint: SintIndex) {
-        lock(&self.rings).ring_empty(sint);
+        let mut rings = lock(&self.rings);
+        if self.is_on() {
+            rings.ring_empty(sint);
+        }
     }
 
     /// The guest's ring tails are gone, so ours start at 0, too.
@@ -254,16 +258,33 @@ impl<AS: GuestSpace> Synic<AS> {
         }
     }
 
-    /// Where the hypervisor provides the pages (root partition): their addresses, not yet enabled.
-    pub fn provide_pages(&self, simp: u64, siefp: u64, sirbp: u64) {
-        for (register, gpa) in [
-            (&self.simp, simp),
-            (&self.siefp, siefp),
-            (&self.sirbp, sirbp),
-        ] {
-            let value = PageRegister::at(gpa).with_enabled(false);
-            register.store(value.into(), Ordering::Release);
+    /// Has the page registers name these pages, not yet enabled, now and after each reset.
+    pub fn provide_pages(&self, pages: ProvidedPages) {
+        *lock(&self.provided) = pages;
+        let registers = [&self.siefp, &self.simp, &self.sirbp];
+        for (register, base) in registers.into_iter().zip(pages.bases()) {
+            register.store(base, Ordering::Release);
         }
+    }
+}
+
+/// Where the hypervisor provides a VP's pages to a root partition, as guest physical addresses.
+/// The guest finds them in its registers and enables them there; 0 stands for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProvidedPages {
+    /// The message page.
+    pub simp: u64,
+    /// The event flags page.
+    pub siefp: u64,
+    /// The event ring page.
+    pub sirbp: u64,
+}
+
+impl ProvidedPages {
+    /// Values of SIEFP, SIMP and SIRBP that name the pages but do not enable them.
+    fn bases(self) -> [u64; 3] {
+        [self.siefp, self.simp, self.sirbp]
+            .map(|gpa| PageRegister::at(gpa).with_enabled(false).into())
     }
 }
 

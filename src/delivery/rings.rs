@@ -8,6 +8,7 @@
 
 use crate::abi::{PerSint, PortId, SintIndex};
 use crate::delivery::event_ring::{PageRing, RingMemory, RingProducer, Rung};
+use crate::error::NotReady;
 use crate::observe::RingCounters;
 use crate::page::{GuestPage, GuestSpace};
 
@@ -37,19 +38,22 @@ impl<AS: GuestSpace> Rings<AS> {
         }
     }
 
-    /// Rings a port on `sint`. True: signal the guest. With `may_signal` false, the SINT is masked
-    /// and [`announce`](Self::announce) catches up when it is not any more.
-    pub fn ring(&mut self, sint: SintIndex, port: PortId, may_signal: bool) -> bool {
+    /// Rings a port on `sint`. True: signal the guest. `ready` says whether SCONTROL and the SINT
+    /// let it through; if not, [`announce`](Self::announce) catches up when they do.
+    pub fn ring(&mut self, sint: SintIndex, port: PortId, ready: Result<(), NotReady>) -> bool {
         let ring = self.ring_mut(sint);
         ring.counters.rung += 1;
-        match ring.producer.ring(port) {
+        let rung = ring.producer.ring(port);
+        let may_enter = matches!(ready, Ok(()) | Err(NotReady::Masked));
+        let entered = may_enter && self.refill(sint);
+        let ring = self.ring_mut(sint);
+        match rung {
             Rung::Coalesced => ring.counters.coalesced += 1,
+            // The newest is the last to find room.
+            Rung::Waiting if ring.producer.waiting().len() != 0 => ring.counters.held += 1,
             Rung::Waiting => {}
         }
-        let signal = self.refill(sint) && may_signal && self.take_signal(sint);
-        let ring = self.ring_mut(sint);
-        ring.counters.held += u64::from(ring.producer.waiting().len() != 0);
-        signal
+        entered && ready.is_ok() && self.take_signal(sint)
     }
 
     /// The guest has drained a full ring (`HvNotifyPortRingEmpty`): moves in what was held back.
@@ -59,10 +63,15 @@ impl<AS: GuestSpace> Rings<AS> {
         self.refill(sint);
     }
 
+    /// After a pause: moves in what was held back. True: signal the guest.
+    pub fn refresh(&mut self, sint: SintIndex, may_signal: bool) -> bool {
+        self.is_used(sint) && self.refill(sint) && may_signal && self.take_signal(sint)
+    }
+
     /// After a page, the SynIC or a SINT came on: whether `sint`'s ring holds anything that the
     /// guest must hear of. One signal too many does no harm, one too few loses doorbells.
     pub fn announce(&mut self, sint: SintIndex) -> bool {
-        if self.rings[sint].is_none() {
+        if !self.is_used(sint) {
             return false;
         }
         self.refill(sint);
@@ -80,7 +89,7 @@ impl<AS: GuestSpace> Rings<AS> {
     /// go along.
     pub fn set_page(&mut self, page: Option<GuestPage<AS>>) {
         for sint in SintIndex::all() {
-            if self.rings[sint].is_some() {
+            if self.is_used(sint) {
                 let reclaimed = self.on_page(sint, |producer, ring| producer.reclaim(ring));
                 self.ring_mut(sint).counters.reclaimed += reclaimed.unwrap_or(0);
             }
@@ -93,8 +102,10 @@ impl<AS: GuestSpace> Rings<AS> {
         self.page = page;
     }
 
-    /// Forgets heads and waiting ports: the guest's tails are gone.
+    /// The guest's tails are gone: forgets heads and waiting ports, and leaves alone a page that
+    /// nobody reads any more. The next [`set_page`](Self::set_page) starts at entry 0.
     pub fn rewind(&mut self) {
+        self.page = None;
         for ring in self.rings.iter_mut().filter_map(|(_, ring)| ring.as_mut()) {
             ring.counters.forgotten += ring.producer.waiting().len() as u64;
             ring.producer = RingProducer::default();
@@ -107,6 +118,10 @@ impl<AS: GuestSpace> Rings<AS> {
 
     pub fn is_enabled(&self) -> bool {
         self.page.is_some()
+    }
+
+    fn is_used(&self, sint: SintIndex) -> bool {
+        self.rings[sint].is_some()
     }
 
     /// The rings in use.

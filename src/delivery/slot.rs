@@ -131,6 +131,7 @@ mod tests {
     use crate::abi::MessageType;
     use loom::sync::atomic::{AtomicU8, AtomicU32, fence as loom_fence};
     use loom::thread;
+    use std::collections::VecDeque;
     use std::sync::Arc;
     use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -215,10 +216,52 @@ mod tests {
                 thread::spawn(move || post(&*slot, &message(8), true))
             };
 
-            if let Some((body, eom)) = take(&slot) {
-                assert_eq!((body, eom), (8, true));
-            }
+            // A guest that polls. (Without the yield loom tries one interleaving only.)
+            let (body, eom) = loop {
+                match take(&slot) {
+                    Some(taken) => break taken,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!((body, eom), (8, true));
             assert_eq!(host.join().unwrap(), SlotPost::Delivered);
+        });
+    }
+
+    /// Two messages are posted while the guest takes what comes and answers each `msg_pending` by
+    /// an EOM, which delivers what waits. A message that nobody delivers would have the guest poll
+    /// for ever, which loom reports.
+    #[test]
+    fn post_and_eom_while_guest_takes_deliver_both_in_order() {
+        loom::model(|| {
+            let slot = loom::sync::Arc::new(full_slot(7));
+            let waiting = loom::sync::Arc::new(loom::sync::Mutex::new(VecDeque::new()));
+            let host = {
+                let (slot, waiting) = (slot.clone(), waiting.clone());
+                thread::spawn(move || {
+                    let mut waiting = waiting.lock().unwrap();
+                    if post(&*slot, &message(8), false) == SlotPost::Busy {
+                        waiting.push_back(message(8));
+                    }
+                })
+            };
+
+            let mut taken = Vec::new();
+            while taken.len() < 2 {
+                let Some((body, eom)) = take(&slot) else {
+                    thread::yield_now();
+                    continue;
+                };
+                taken.push(body);
+                let mut waiting = waiting.lock().unwrap();
+                let next = waiting.front().filter(|_| eom);
+                if next.is_some_and(|next| post(&*slot, next, false) == SlotPost::Delivered) {
+                    waiting.pop_front();
+                }
+            }
+
+            assert_eq!(taken, [7, 8]);
+            host.join().unwrap();
         });
     }
 

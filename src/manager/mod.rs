@@ -24,7 +24,7 @@ use crate::observe::TimelineKind;
 use crate::page::GuestSpace;
 use crate::routing::{Connections, Doorbells, Port, Table};
 use crate::sync::lock;
-use crate::synic::{Signals, Synic};
+use crate::synic::{ProvidedPages, Signals, Synic};
 use crate::vp::{Context, Vp};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,21 +146,14 @@ impl<AS: GuestSpace> SynicManager<AS> {
         Ok(())
     }
 
-    /// For a root partition: where the hypervisor provides a VP's pages. The guest finds the
-    /// addresses in its registers and enables them.
+    /// For a root partition: provides a VP's pages. To be called before the VP runs.
     ///
     /// # Errors
     /// [`Error::NoVp`].
-    pub fn provide_pages(
-        &self,
-        index: VpIndex,
-        simp: u64,
-        siefp: u64,
-        sirbp: u64,
-    ) -> Result<(), Error> {
+    pub fn provide_pages(&self, index: VpIndex, pages: ProvidedPages) -> Result<(), Error> {
         let vp = self.vp(index).ok_or(Error::NoVp(index))?;
         if let Some(synic) = vp.synic(Bank::Plain) {
-            synic.provide_pages(simp, siefp, sirbp);
+            synic.provide_pages(pages);
         }
         Ok(())
     }

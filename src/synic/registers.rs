@@ -36,7 +36,7 @@ impl<AS: GuestSpace> Synic<AS> {
             Register::Scontrol => Ok(self.write_scontrol(value.into(), config)),
             Register::Siefp => self.write_siefp(value.into(), space),
             Register::Simp => self.write_simp(value.into(), space, config),
-            Register::Sirbp => self.write_sirbp(value.into(), space),
+            Register::Sirbp => self.write_sirbp(value.into(), space, config),
             Register::Sint(sint) => self.write_sint(sint, value.into()),
             // The value is ignored, as KVM does, though the TLFS reserves it as zero.
             Register::Eom => Ok(self.end_of_message(config)),
@@ -49,7 +49,7 @@ impl<AS: GuestSpace> Synic<AS> {
         store(&self.scontrol, new.into());
         match (was_on, new.enable()) {
             (true, false) => self.switched_off(config),
-            (false, true) => return self.catch_up(),
+            (false, true) => return self.deliver_waiting().and(self.announce(|_| true)),
             _ => {}
         }
         Signals::NONE
@@ -59,11 +59,16 @@ impl<AS: GuestSpace> Synic<AS> {
     fn switched_off(&self, config: &Config) {
         lock(&self.messages).switched_off(NotReady::ScontrolOff, config);
         self.events.settle();
+        self.rewind_if_offline(config);
+    }
+
+    /// A guest or L1VH that gives up the VP's whole SynIC takes the CPU offline, and Linux frees
+    /// the CPU's ring tails with it. The root gives up SCONTROL with every unload of its driver,
+    /// and its tails live on.
+    fn rewind_if_offline(&self, config: &Config) {
         let mut rings = lock(&self.rings);
-        // A guest or L1VH that gives up the VP's whole SynIC takes the CPU offline, and Linux
-        // frees the CPU's ring tails with it; the root gives up SCONTROL with every unload of its
-        // driver, and its tails live on.
-        if !matches!(config.role, Role::Root | Role::NestedRoot) {
+        let is_root = matches!(config.role, Role::Root | Role::NestedRoot);
+        if !is_root && !self.is_on() && !rings.is_enabled() {
             rings.rewind();
         }
     }
@@ -92,12 +97,12 @@ impl<AS: GuestSpace> Synic<AS> {
         }
         store(&self.simp, new.into());
         drop(messages);
-        let enabled = change(old, new) == Change::Enable;
-        Ok(if enabled {
-            self.catch_up()
-        } else {
-            Signals::NONE
-        })
+        if change(old, new) != Change::Enable {
+            return Ok(Signals::NONE);
+        }
+        // Notices that waited were lost with the old page.
+        let by_notice = |ring| self.sint(ring).as_intercept();
+        Ok(self.deliver_waiting().and(self.announce(by_notice)))
     }
 
     fn write_siefp(&self, new: PageRegister, space: &AS) -> Result<Signals, Fault> {
@@ -116,24 +121,34 @@ impl<AS: GuestSpace> Synic<AS> {
         Ok(Signals::NONE)
     }
 
-    fn write_sirbp(&self, new: PageRegister, space: &AS) -> Result<Signals, Fault> {
-        let old = PageRegister::from(super::load(&self.sirbp));
+    fn write_sirbp(
+        &self,
+        new: PageRegister,
+        space: &AS,
+        config: &Config,
+    ) -> Result<Signals, Fault> {
+        let mut rings = lock(&self.rings);
+        // Not the register's old bit: the page may have been given up since (`Rings::rewind`).
+        let old = PageRegister::from(super::load(&self.sirbp)).with_enabled(rings.is_enabled());
         let change = change(old, new);
         match change {
             Change::None => {}
-            Change::Disable => lock(&self.rings).set_page(None),
+            Change::Disable => rings.set_page(None),
             // What the guest has not read of the old page goes along, entry by entry.
             Change::Enable | Change::Move => {
                 let page = GuestPage::map(space, new.gpa())?;
                 page.zero();
-                lock(&self.rings).set_page(Some(page));
+                rings.set_page(Some(page));
             }
         }
         store(&self.sirbp, new.into());
-        Ok(match change {
-            Change::Enable | Change::Move => self.catch_up(),
-            Change::None | Change::Disable => Signals::NONE,
-        })
+        drop(rings);
+        match change {
+            Change::Enable | Change::Move => return Ok(self.announce(|_| true)),
+            Change::Disable => self.rewind_if_offline(config),
+            Change::None => {}
+        }
+        Ok(Signals::NONE)
     }
 
     fn write_sint(&self, sint: SintIndex, new: Sint) -> Result<Signals, Fault> {
@@ -145,11 +160,14 @@ impl<AS: GuestSpace> Synic<AS> {
         if new.masked() && !old.masked() {
             self.settle();
         }
-        Ok(if old.masked() && !new.masked() {
-            self.catch_up()
-        } else {
-            Signals::NONE
-        })
+        if new.masked() || !old.masked() {
+            return Ok(Signals::NONE);
+        }
+        // SINT0 carries the notices of other SINTs' rings.
+        let heard_here = |ring: SintIndex| {
+            ring == sint || (sint == SintIndex::INTERCEPT && self.sint(ring).as_intercept())
+        };
+        Ok(self.advance(sint).and(self.announce(heard_here)))
     }
 
     /// Waits for posters and signallers that still act on a register's old value.
@@ -159,19 +177,30 @@ impl<AS: GuestSpace> Synic<AS> {
         drop(lock(&self.rings));
     }
 
-    /// Something came on: delivers what was held for it, and announces rings that have entries.
-    pub(super) fn catch_up(&self) -> Signals {
+    /// Something came on: delivers what waited for it.
+    pub(super) fn deliver_waiting(&self) -> Signals {
+        SintIndex::all().fold(Signals::NONE, |all, sint| all.and(self.advance(sint)))
+    }
+
+    /// Signals the guest for those rings, of the ones chosen, that hold unread entries.
+    fn announce(&self, chosen: impl Fn(SintIndex) -> bool) -> Signals {
         let mut signals = Signals::NONE;
-        for sint in SintIndex::all().filter(|sint| self.ready(*sint).is_ok()) {
-            if lock(&self.messages).advance(sint) {
-                signals = signals.and(Signals::raise(sint));
-            }
-            let announced = lock(&self.rings).announce(sint);
+        for ring in SintIndex::all().filter(|ring| chosen(*ring)) {
+            let announced = self.ready(ring).is_ok() && lock(&self.rings).announce(ring);
             if announced {
-                signals = signals.and(self.notify(sint));
+                signals = signals.and(self.notify(ring));
             }
         }
         signals
+    }
+
+    fn advance(&self, sint: SintIndex) -> Signals {
+        let delivered = self.ready(sint).is_ok() && lock(&self.messages).advance(sint);
+        if delivered {
+            Signals::raise(sint)
+        } else {
+            Signals::NONE
+        }
     }
 }
 

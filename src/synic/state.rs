@@ -5,7 +5,7 @@
 //! forgotten.
 
 use super::{Signals, Synic, load, scontrol_at_reset};
-use crate::abi::{PageRegister, PerSint, Register, Sint};
+use crate::abi::{PageRegister, PerSint, Register, Sint, SintIndex};
 use crate::config::Config;
 use crate::delivery::event_ring::RingProducer;
 use crate::delivery::queue::SintQueue;
@@ -38,7 +38,15 @@ impl<AS: GuestSpace> Synic<AS> {
             interrupts: self.events.resume(),
             ..Signals::NONE
         };
-        held.and(self.catch_up())
+        let mut signals = held.and(self.deliver_waiting());
+        for ring in SintIndex::all() {
+            let may_signal = self.ready(ring).is_ok();
+            let signal = lock(&self.rings).refresh(ring, may_signal);
+            if signal {
+                signals = signals.and(self.notify(ring));
+            }
+        }
+        signals
     }
 
     /// As after power-on. What waited is dropped, and counted so.
@@ -52,12 +60,14 @@ impl<AS: GuestSpace> Synic<AS> {
             messages,
             events,
             rings,
+            provided,
             interrupts: _, // What happened, happened.
             eoms: _,
         } = self;
         scontrol.store(scontrol_at_reset(config), Ordering::Release);
-        for register in [siefp, simp, sirbp] {
-            register.store(0, Ordering::Release);
+        let provided = *lock(provided);
+        for (register, gpa) in [siefp, simp, sirbp].into_iter().zip(provided.bases()) {
+            register.store(gpa, Ordering::Release);
         }
         for (_, sint) in sints.iter() {
             sint.store(Sint::RESET.into(), Ordering::Release);
@@ -118,6 +128,7 @@ impl<AS: GuestSpace> Synic<AS> {
             messages,
             events,
             rings,
+            provided: _,   // The VMM's, not the guest's.
             interrupts: _, // With the counters, and so are the EOMs.
             eoms: _,
         } = self;
