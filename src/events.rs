@@ -161,6 +161,18 @@ impl WatchList {
 
     fn leave_word(&self, word: Word) {
         lock(&self.words).push_back(word);
+        self.ring_bell();
+    }
+
+    /// Leaves what a loop watched to the next one, ahead of word that may end it.
+    fn hand_on(&self, sources: impl Iterator<Item = Source>) {
+        let mut words = lock(&self.words);
+        sources.for_each(|source| words.push_front(Word::Watch(source)));
+        drop(words);
+        self.ring_bell();
+    }
+
+    fn ring_bell(&self) {
         // A bell that cannot count higher has been rung.
         if let Some(bell) = self.bell.get() {
             let _ = bell.write(1);
@@ -329,6 +341,8 @@ impl Changes {
 
 impl Drop for SynicEvents {
     fn drop(&mut self) {
+        let sources = self.slots.drain(..).filter_map(|slot| slot.source);
+        self.list.hand_on(sources);
         self.list.taken.store(false, Ordering::Release);
     }
 }

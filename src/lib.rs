@@ -100,7 +100,7 @@ pub use observe::{
 pub use ownership::{Criterion, Role, ViolationPolicy};
 pub use page::{GuestSpace, PageError};
 pub use routing::{
-    DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget, EventSink, GuestMessage, MessageSink,
-    PortBusy, PortSpec, Registration,
+    DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget, EventHandler, EventSink,
+    GuestMessage, MessageHandler, MessageSink, PortBusy, PortSpec, Registration,
 };
 pub use synic::ProvidedPages;

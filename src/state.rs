@@ -38,8 +38,22 @@ pub struct VpState {
     pub plain: SynicState,
     /// Its nested SynIC, where it has one.
     pub nested: Option<SynicState>,
-    /// The latest register writes, and who broke a rule.
-    pub ledger: Vec<Entry>,
+    /// Its register writes.
+    pub ledger: LedgerState,
+}
+
+/// The register writes of one VP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LedgerState {
+    /// The latest ones, oldest first.
+    pub entries: Vec<Entry>,
+    /// How many earlier ones are not kept.
+    pub evicted: u64,
+    /// The first ones that broke a rule, oldest first.
+    pub violations: Vec<Entry>,
+    /// How many broke one.
+    pub violation_count: u64,
 }
 
 /// One SynIC.
@@ -62,6 +76,8 @@ pub struct SynicState {
     pub held_events: Vec<(SintIndex, EventFlag)>,
     /// Event rings that were ever rung.
     pub rings: Vec<RingState>,
+    /// The guest has left SIRBP on, but its kernel is gone: nothing is written to the page.
+    pub rings_abandoned: bool,
     /// What was counted, for SINT0 to SINT15.
     pub counters: Vec<SintCounters>,
     /// EOM writes.
@@ -76,6 +92,8 @@ pub struct QueueState {
     pub sint: SintIndex,
     /// The messages.
     pub messages: Vec<Message>,
+    /// A poster was refused and waits to hear that there is room.
+    pub has_refused: bool,
 }
 
 /// The hypervisor's side of one event ring.

@@ -26,6 +26,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod registers;
+mod restore;
 mod state;
 
 pub(crate) use state::Counters;
@@ -170,11 +171,17 @@ impl<AS: GuestSpace> Synic<AS> {
                 messages.queue(sint).counters.redelivered += 1;
                 signals = signals.and(Signals::raise(sint));
             }
-            if messages.queue(sint).take_writable(config.queue_depth) {
-                signals.writable |= sint.bit();
-            }
         }
+        signals.writable = messages.take_writable(config);
         signals
+    }
+
+    /// The SINTs that refused a poster and have room again.
+    pub fn writable(&self, config: &Config) -> Signals {
+        Signals {
+            writable: lock(&self.messages).take_writable(config),
+            ..Signals::NONE
+        }
     }
 
     /// The interrupt of a SINT, unless it is masked or polling.

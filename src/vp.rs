@@ -157,6 +157,13 @@ impl<AS: GuestSpace> Vp<AS> {
         self.banks().for_each(|(_, synic)| synic.pause());
     }
 
+    /// After a reset, when nothing waits to be delivered.
+    pub fn unpause(&self, config: &Config) {
+        self.banks().for_each(|(_, synic)| {
+            let _ = synic.resume(config);
+        });
+    }
+
     pub fn reset(&self, config: &Config) {
         let Self {
             index: _,
@@ -165,14 +172,13 @@ impl<AS: GuestSpace> Vp<AS> {
             nested,
             ledger: _, // What happened, happened.
             timeline: _,
-            has_work,
+            has_work: _, // It may still have to resume.
             epoch: _,
         } = self;
         plain.reset(config);
         if let Some(nested) = nested {
             nested.reset(config);
         }
-        has_work.store(false, Ordering::Release);
     }
 
     pub fn save(&self) -> VpState {
@@ -190,7 +196,7 @@ impl<AS: GuestSpace> Vp<AS> {
             index: *index,
             plain: plain.save(),
             nested: nested.as_deref().map(Synic::save),
-            ledger: lock(ledger).entries().cloned().collect(),
+            ledger: lock(ledger).save(),
         }
     }
 
@@ -205,8 +211,7 @@ impl<AS: GuestSpace> Vp<AS> {
         if let Some(nested) = nested {
             self.restore_bank(Bank::Nested, nested, context)?;
         }
-        let mut own = lock(&self.ledger);
-        ledger.iter().cloned().for_each(|entry| own.record(entry));
+        lock(&self.ledger).restore(ledger);
         Ok(())
     }
 
@@ -228,13 +233,16 @@ impl<AS: GuestSpace> Vp<AS> {
         state: &SynicState,
         context: &Context<'_, AS>,
     ) -> Result<(), Error> {
-        let vp = self.index.get();
+        let part = match bank {
+            Bank::Plain => "plain",
+            Bank::Nested => "nested",
+        };
         let synic = self.synic(bank).ok_or_else(|| Error::State {
-            field: format!("vps[{vp}].nested"),
+            field: part.into(),
             reason: "this manager has no nested bank".into(),
         })?;
         let restored = synic.restore(state, context.space, context.config);
-        restored.map_err(|error| error.inside(&format!("vps[{vp}]")))
+        restored.map_err(|error| error.inside(part))
     }
 
     fn now(&self) -> Duration {

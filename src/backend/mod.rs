@@ -8,9 +8,10 @@
 //! exits into those calls and those requests into its ioctls. A VMM picks the pieces it wants;
 //! none of them owns a thread, a vCPU or an event loop.
 //!
-//! | backend      | who holds the registers | feature | module       |
-//! |--------------|-------------------------|---------|--------------|
-//! | `emulated`   | the manager             | `kvm`   | [`emulated`] |
+//! | backend    | who holds the registers | feature |
+//! |------------|-------------------------|---------|
+//! | `emulated` | the manager             | `kvm`   |
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "kvm")))]
 pub mod emulated;

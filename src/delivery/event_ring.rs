@@ -56,6 +56,8 @@ pub(crate) struct RingProducer {
     /// The next entry to write. It never rewinds while the guest's tail lives on, and that
     /// outlives a reload of the guest's driver (Linux `hv_synic_eventring_tail`).
     head: u8,
+    /// How many entries the guest can have left unread on this page; at most all there are.
+    unread: u8,
     /// Ports that found no room, in order; each once, so their number is bounded by that of ports.
     overflow: VecDeque<PortId>,
     overflowed: HashSet<PortId>,
@@ -80,6 +82,7 @@ impl RingProducer {
             }
             ring.set_entry(self.head, port.get());
             self.head = next(self.head, ring);
+            self.unread = Self::entries(ring).min(self.unread + 1);
             self.overflow.pop_front();
             self.overflowed.remove(&port);
             entered += 1;
@@ -108,7 +111,8 @@ impl RingProducer {
     /// to the first of them: where the guest's tail is. The page is about to be taken away.
     pub fn reclaim(&mut self, ring: &impl RingMemory) -> u64 {
         let mut reclaimed = 0;
-        while reclaimed < u64::from(Self::entries(ring)) {
+        // Not more than was written: the guest must not make us hold ports of its own invention.
+        while reclaimed < u64::from(self.unread) {
             let last = previous(self.head, ring);
             let entry = ring.entry(last);
             if entry == 0 {
@@ -124,6 +128,7 @@ impl RingProducer {
                 }
             }
         }
+        self.unread = 0;
         reclaimed
     }
 
@@ -137,16 +142,16 @@ impl RingProducer {
         self.overflow.iter().copied()
     }
 
-    /// A producer that goes on where another stopped.
-    pub fn restore(head: u8, waiting: impl IntoIterator<Item = PortId>) -> Self {
+    /// A producer that goes on where another stopped; `None` if none can have stopped there.
+    pub fn restore(head: u8, waiting: impl IntoIterator<Item = PortId>) -> Option<Self> {
         let mut producer = Self {
-            head: head % PAGE_ENTRIES,
+            head,
+            unread: PAGE_ENTRIES,
             ..Self::default()
         };
-        for port in waiting {
-            producer.ring(port);
-        }
-        producer
+        let mut ports = waiting.into_iter();
+        let are_distinct = ports.all(|port| producer.ring(port) == Rung::Waiting);
+        (are_distinct && head < PAGE_ENTRIES).then_some(producer)
     }
 
     fn entries<R: RingMemory>(_: &R) -> u8 {

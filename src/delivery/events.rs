@@ -169,13 +169,18 @@ impl<AS: GuestSpace> Events<AS> {
         })
     }
 
-    /// Puts back the counters of one SINT.
-    pub fn restore_counters(&self, sint: SintIndex, counters: EventCounters) {
-        let [first, ..] = &self.lanes;
-        lock(first).counters.get_or_insert_default()[sint] = EventCounters {
+    /// Puts back the counters.
+    pub fn restore_counters(&self, counters: &PerSint<EventCounters>) {
+        let mut lanes = self.hold_all();
+        lanes.iter_mut().for_each(|lane| lane.counters = None);
+        // One lane for all of them; what is held is counted where it is.
+        let counters = PerSint::from_fn(|sint| EventCounters {
             held: 0,
-            ..counters
-        };
+            ..counters[sint]
+        });
+        if let Some(first) = lanes.first_mut() {
+            first.counters = Some(Box::new(counters));
+        }
     }
 
     /// Forgets the page, and the flags that are held.

@@ -65,16 +65,17 @@ impl<AS: GuestSpace> Messages<AS> {
         ready: Result<(), NotReady>,
         config: &Config,
     ) -> Result<Accepted, Refused> {
-        let ready = ready.and(self.page_ready());
+        // A mask is looked at last: what is off is off for every SINT.
+        let ready = match ready {
+            Ok(()) | Err(NotReady::Masked) => self.page_ready().and(ready),
+            off => off,
+        };
         self.queue(sint).counters.posted += 1;
         if let Err(cause) = ready.or_else(|cause| accept(cause, config)) {
             self.queue(sint).counters.dropped.count(cause);
             return Err(Refused::NotReady(cause));
         }
-        let may_write = match ready {
-            Ok(()) => true,
-            Err(cause) => cause == NotReady::Masked && config.when_masked == WhenMasked::Write,
-        };
+        let may_write = may_write(ready, config);
         // The guest may have emptied the slot without an EOM since the last message came.
         let advanced = may_write && self.advance(sint);
         if may_write && self.queue(sint).is_empty() && self.deliver(sint, message, false) {
@@ -83,7 +84,13 @@ impl<AS: GuestSpace> Messages<AS> {
                 interrupt: true,
             });
         }
-        self.enqueue(sint, message, config)?;
+        if advanced {
+            // Its place is free, so this is never refused, and the interrupt never lost.
+            self.queue(sint).append(message);
+        } else {
+            self.enqueue(sint, message, config)?;
+        }
+        self.queue(sint).counters.queued += 1;
         Ok(Accepted {
             posted: Posted::Queued,
             interrupt: advanced,
@@ -141,6 +148,20 @@ impl<AS: GuestSpace> Messages<AS> {
         }
     }
 
+    /// The counters of every SINT.
+    pub fn all_counters(&self) -> PerSint<MessageCounters> {
+        PerSint::from_fn(|sint| self.counters(sint))
+    }
+
+    /// The SINTs that refused a poster and have room again, as a set of bits; each asked once.
+    pub fn take_writable(&mut self, config: &Config) -> u16 {
+        let queues = self.queues.iter_mut();
+        queues.fold(0, |writable, (sint, queue)| {
+            let is_writable = queue.take_writable(config.queue_depth);
+            writable | if is_writable { sint.bit() } else { 0 }
+        })
+    }
+
     pub fn queue(&mut self, sint: SintIndex) -> &mut SintQueue {
         &mut self.queues[sint]
     }
@@ -163,7 +184,6 @@ impl<AS: GuestSpace> Messages<AS> {
             queue.counters.dropped.full += 1;
             return Err(Refused::Full);
         }
-        queue.counters.queued += 1;
         Ok(())
     }
 
@@ -178,6 +198,14 @@ impl<AS: GuestSpace> Messages<AS> {
             SlotPost::Busy => counters.busy += 1,
         }
         posted == SlotPost::Delivered
+    }
+}
+
+/// Whether a message may go into the slot now.
+pub(crate) fn may_write(ready: Result<(), NotReady>, config: &Config) -> bool {
+    match ready {
+        Ok(()) => true,
+        Err(cause) => cause == NotReady::Masked && config.when_masked == WhenMasked::Write,
     }
 }
 

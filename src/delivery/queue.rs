@@ -3,7 +3,7 @@
 
 //! The bounded FIFO of messages that wait for one SINT's slot, and what became of each message.
 
-use crate::abi::{Message, MessageType, SintIndex};
+use crate::abi::{Message, MessageType, SINT_COUNT, SintIndex};
 use crate::observe::MessageCounters;
 use std::collections::VecDeque;
 
@@ -28,8 +28,13 @@ impl SintQueue {
             self.refused = true;
             return Err(Full);
         }
-        self.waiting.push_back(*message);
+        self.append(message);
         Ok(())
+    }
+
+    /// Appends a message in the place of one that has just left.
+    pub fn append(&mut self, message: &Message) {
+        self.waiting.push_back(*message);
     }
 
     /// Appends the notice that `ring`'s event ring has entries, unless one waits already.
@@ -58,7 +63,8 @@ impl SintQueue {
 
     /// Whether somebody was refused room that is here now; asked once.
     pub fn take_writable(&mut self, depth: u16) -> bool {
-        let writable = self.refused && self.waiting.len() < usize::from(depth);
+        // Without a queue, an EOM frees the slot itself.
+        let writable = self.refused && self.waiting.len() < usize::from(depth.max(1));
         self.refused &= !writable;
         writable
     }
@@ -84,17 +90,21 @@ impl SintQueue {
         self.waiting.iter()
     }
 
-    /// From saved state: as many of `messages` as `depth` and the notices allow.
-    pub fn restore(messages: impl Iterator<Item = Message>, depth: u16) -> Self {
-        let mut queue = Self::default();
-        for message in messages {
-            match notice_of(&message) {
-                Some(ring) => queue.push_notice(ring, &message),
-                None => drop(queue.push(&message, depth)),
-            }
-        }
-        queue.refused = false;
-        queue
+    /// Whether a poster waits to hear of room.
+    pub fn has_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// From saved state. `None` if more wait than `depth`, and a notice of each SINT.
+    pub fn restore(messages: &[Message], refused: bool, depth: u16) -> Option<Self> {
+        let notices = messages.iter().filter_map(notice_of);
+        let queue = Self {
+            notices: notices.fold(0, |notices, ring| notices | ring.bit()),
+            waiting: messages.iter().copied().collect(),
+            refused,
+            counters: MessageCounters::default(),
+        };
+        (queue.len() <= usize::from(depth) + SINT_COUNT).then_some(queue)
     }
 }
 
@@ -170,8 +180,24 @@ mod tests {
     }
 
     #[test]
-    fn restore_of_more_than_depth_keeps_the_oldest() {
-        let queue = SintQueue::restore((1..=9).map(message), 2);
-        assert_eq!(bodies(&queue), [Some(1), Some(2)]);
+    fn take_writable_without_a_queue_is_true_after_a_refusal() {
+        let mut queue = SintQueue::default();
+        assert_eq!(queue.push(&message(1), 0), Err(Full));
+        assert!(queue.take_writable(0));
+    }
+
+    #[test]
+    fn restore_of_more_than_depth_and_a_notice_each_is_refused() {
+        let messages: Vec<_> = (1..=20).map(message).collect();
+        assert!(SintQueue::restore(&messages[..18], false, 2).is_some());
+        assert!(SintQueue::restore(&messages[..19], false, 2).is_none());
+    }
+
+    #[test]
+    fn restore_knows_the_notices_that_wait() {
+        let messages = [message(1), notice(SintIndex::DOORBELL)];
+        let mut queue = SintQueue::restore(&messages, false, 1).unwrap();
+        queue.push_notice(SintIndex::DOORBELL, &notice(SintIndex::DOORBELL));
+        assert_eq!(queue.len(), 2);
     }
 }

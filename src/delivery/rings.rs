@@ -20,6 +20,8 @@ pub(crate) struct Rings<AS: GuestSpace> {
     rings: PerSint<Option<Box<Ring>>>,
     /// Nothing is written to the page while set.
     paused: bool,
+    /// The guest has left the page on, but nobody there reads it any more.
+    abandoned: bool,
 }
 
 /// One SINT's ring.
@@ -35,6 +37,7 @@ impl<AS: GuestSpace> Rings<AS> {
             page: None,
             rings: Default::default(),
             paused: false,
+            abandoned: false,
         }
     }
 
@@ -90,22 +93,37 @@ impl<AS: GuestSpace> Rings<AS> {
     pub fn set_page(&mut self, page: Option<GuestPage<AS>>) {
         for sint in SintIndex::all() {
             if self.is_used(sint) {
-                let reclaimed = self.on_page(sint, |producer, ring| producer.reclaim(ring));
-                self.ring_mut(sint).counters.reclaimed += reclaimed.unwrap_or(0);
+                self.reclaim(sint);
             }
         }
         self.page = page;
+        self.abandoned = false;
     }
 
     /// Remaps the page that is in use, after the memory map changed.
     pub fn replace_mapping(&mut self, page: Option<GuestPage<AS>>) {
-        self.page = page;
+        self.page = page.filter(|_| !self.abandoned);
+    }
+
+    /// Puts saved rings back, and forgets all others.
+    pub fn restore(
+        &mut self,
+        page: Option<GuestPage<AS>>,
+        abandoned: bool,
+        rings: impl IntoIterator<Item = (SintIndex, Ring)>,
+    ) {
+        self.abandoned = abandoned;
+        self.replace_mapping(page);
+        self.rings = Default::default();
+        for (sint, ring) in rings {
+            self.rings[sint] = Some(Box::new(ring));
+        }
     }
 
     /// The guest's tails are gone: forgets heads and waiting ports, and leaves alone a page that
     /// nobody reads any more. The next [`set_page`](Self::set_page) starts at entry 0.
     pub fn rewind(&mut self) {
-        self.page = None;
+        self.abandoned |= self.page.take().is_some();
         for ring in self.rings.iter_mut().filter_map(|(_, ring)| ring.as_mut()) {
             ring.counters.forgotten += ring.producer.waiting().len() as u64;
             ring.producer = RingProducer::default();
@@ -118,6 +136,22 @@ impl<AS: GuestSpace> Rings<AS> {
 
     pub fn is_enabled(&self) -> bool {
         self.page.is_some()
+    }
+
+    /// Whether the guest has left the page on, but nobody there reads it any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// The counters of every ring, with what waits at this moment.
+    pub fn counters(&self) -> PerSint<RingCounters> {
+        PerSint::from_fn(|sint| {
+            let ring = self.rings[sint].as_deref();
+            ring.map_or_else(RingCounters::default, |ring| RingCounters {
+                waiting: ring.producer.waiting().len() as u64,
+                ..ring.counters
+            })
+        })
     }
 
     fn is_used(&self, sint: SintIndex) -> bool {
@@ -133,6 +167,17 @@ impl<AS: GuestSpace> Rings<AS> {
     /// The ring of a SINT, made if need be.
     pub fn ring_mut(&mut self, sint: SintIndex) -> &mut Ring {
         self.rings[sint].get_or_insert_default()
+    }
+
+    fn reclaim(&mut self, sint: SintIndex) {
+        let before = self.ring_mut(sint).producer.waiting().len();
+        let reclaimed = self.on_page(sint, |producer, ring| producer.reclaim(ring));
+        let ring = self.ring_mut(sint);
+        let added = ring.producer.waiting().len().saturating_sub(before) as u64;
+        let reclaimed = reclaimed.unwrap_or(0);
+        ring.counters.reclaimed += reclaimed;
+        // The others wait already, or the guest has overwritten them.
+        ring.counters.coalesced += reclaimed.saturating_sub(added);
     }
 
     fn refill(&mut self, sint: SintIndex) -> bool {

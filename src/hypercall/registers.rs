@@ -7,7 +7,7 @@
 //! of 4 bytes to read, or associations of 32 bytes {u32 name, 12 reserved, 16 value} to write.
 
 use super::input::{Control, HypercallInput, deny_if, read, write};
-use crate::abi::{HvStatus, RegisterId, VpIndex};
+use crate::abi::{Bank, HvStatus, RegisterId, VpIndex};
 use crate::manager::SynicManager;
 use crate::page::GuestSpace;
 
@@ -22,8 +22,7 @@ pub(super) fn get<AS: GuestSpace>(
     repeat(manager, caller, control, input, |vp, rep| {
         let mut name = [0; 4];
         read(&*memory, input.input, HEADER + rep * name.len(), &mut name)?;
-        let id =
-            RegisterId::from_name(u32::from_le_bytes(name)).ok_or(HvStatus::UnknownRegisterName)?;
+        let id = register(manager, u32::from_le_bytes(name))?;
         let value = manager.read_register(vp, id);
         let value = value.map_err(|_| HvStatus::UnknownRegisterName)?;
         let value = u128::from(value).to_le_bytes();
@@ -47,8 +46,7 @@ pub(super) fn set<AS: GuestSpace>(
             HEADER + rep * ASSOCIATION,
             &mut association,
         )?;
-        let name = u32::from_le_bytes(bytes(&association, 0));
-        let id = RegisterId::from_name(name).ok_or(HvStatus::UnknownRegisterName)?;
+        let id = register(manager, u32::from_le_bytes(bytes(&association, 0)))?;
         let value = u128::from_le_bytes(bytes(&association, 16));
         let value = u64::try_from(value).map_err(|_| HvStatus::InvalidRegisterValue)?;
         let written = manager.write_register(vp, id, value);
@@ -98,6 +96,13 @@ fn target<AS: GuestSpace>(
     };
     deny_if(!manager.has_vp(vp), HvStatus::InvalidVpIndex)?;
     Ok(vp)
+}
+
+/// The register behind a name, if VPs have it.
+fn register<AS: GuestSpace>(manager: &SynicManager<AS>, name: u32) -> Result<RegisterId, HvStatus> {
+    RegisterId::from_name(name)
+        .filter(|id| id.bank == Bank::Plain || manager.config().nested)
+        .ok_or(HvStatus::UnknownRegisterName)
 }
 
 /// `N` bytes at an offset, zeroes beyond the end.

@@ -136,6 +136,17 @@ impl<AS: GuestSpace> SynicManager<AS> {
         self.online().find(ready).or_else(|| self.online().next())
     }
 
+    /// Tells the VMM where every SINT's interrupts go, after something else than the guest has
+    /// changed that.
+    pub(super) fn update_routes(&self, vp: &Vp<AS>) {
+        for (bank, _) in vp.banks() {
+            for sint in SintIndex::all() {
+                let register = Register::Sint(sint);
+                self.update_route(vp, RegisterId { bank, register });
+            }
+        }
+    }
+
     /// Tells the VMM where a SINT's interrupts go now.
     fn update_route(&self, vp: &Vp<AS>, id: RegisterId) {
         let Register::Sint(sint) = id.register else {

@@ -128,8 +128,11 @@ impl<AS: GuestSpace> SynicManager<AS> {
         if !is_new && !vp.set_online(true) {
             return Err(Error::VpExists(index));
         }
+        // A VP that comes back has left in another state of the manager, perhaps.
         if self.is_paused() {
             vp.pause();
+        } else {
+            vp.unpause(&self.config);
         }
         Ok(())
     }
@@ -139,10 +142,12 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// # Errors
     /// [`Error::NoVp`].
     pub fn remove_vp(&self, index: VpIndex) -> Result<(), Error> {
-        let _lifecycle = lock(&self.lifecycle);
+        let lifecycle = lock(&self.lifecycle);
         let vp = self.vp(index).ok_or(Error::NoVp(index))?;
         vp.set_online(false);
         vp.reset(&self.config);
+        drop(lifecycle);
+        self.tell_of_reset(vp);
         Ok(())
     }
 
@@ -166,7 +171,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
         };
         if vp.take_work() {
             for (bank, synic) in vp.banks() {
-                self.apply(vp, bank, synic, synic.resume());
+                self.apply(vp, bank, synic, synic.resume(&self.config));
             }
         }
     }
@@ -181,22 +186,21 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// Delivers again. To be called before the VPs enter the guest; what waited is delivered by
     /// each VP's [`pre_run`](Self::pre_run), before it does.
     pub fn resume(&self) {
-        let _lifecycle = lock(&self.lifecycle);
+        let lifecycle = lock(&self.lifecycle);
         self.paused.store(false, Ordering::Release);
-        for vp in self.online() {
-            vp.give_work();
-            self.host.kick(vp.index);
-        }
+        self.online().for_each(Vp::give_work);
+        drop(lifecycle);
+        self.online().for_each(|vp| self.host.kick(vp.index));
     }
 
     /// As after power-on: all VPs and the hypercall page. VPs must have left the guest; ports,
     /// connections and doorbells stay, and what waited is dropped and counted.
     pub fn reset(&self) {
-        let _lifecycle = lock(&self.lifecycle);
+        let lifecycle = lock(&self.lifecycle);
         self.hypercall_page.reset();
-        for vp in self.online() {
-            vp.reset(&self.config);
-        }
+        self.online().for_each(|vp| vp.reset(&self.config));
+        drop(lifecycle);
+        self.online().for_each(|vp| self.tell_of_reset(vp));
     }
 
     /// One VP as after power-on.
@@ -204,9 +208,11 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// # Errors
     /// [`Error::NoVp`].
     pub fn reset_vp(&self, index: VpIndex) -> Result<(), Error> {
-        let _lifecycle = lock(&self.lifecycle);
+        let lifecycle = lock(&self.lifecycle);
         let vp = self.vp(index).ok_or(Error::NoVp(index))?;
         vp.reset(&self.config);
+        drop(lifecycle);
+        self.tell_of_reset(vp);
         Ok(())
     }
 
@@ -255,6 +261,13 @@ impl<AS: GuestSpace> SynicManager<AS> {
         Context {
             space: &self.space,
             config: &self.config,
+        }
+    }
+
+    fn tell_of_reset(&self, vp: &Vp<AS>) {
+        self.update_routes(vp);
+        for (bank, synic) in vp.banks() {
+            self.apply(vp, bank, synic, synic.writable(&self.config));
         }
     }
 

@@ -30,21 +30,16 @@ impl<AS: GuestSpace> SynicManager<AS> {
         })
     }
 
-    /// Puts a state into this manager, which is paused afterwards. VPs of the state that are not
-    /// there yet are plugged in. Guest memory is not touched before [`resume`](Self::resume).
+    /// Puts a state into this manager, which is paused afterwards. VPs are plugged in and out as
+    /// the state has them. Guest memory is not touched before [`resume`](Self::resume).
     ///
     /// # Errors
     /// [`Error::State`] names the field that cannot be restored; the manager is then as after
     /// [`reset`](Self::reset).
     pub fn restore(&self, state: &State) -> Result<(), Error> {
         self.check(state)?;
-        for vp in &state.vps {
-            match self.add_vp(vp.index) {
-                Ok(()) | Err(Error::VpExists(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
         self.pause();
+        self.plug(state)?;
         self.reset();
         let restored = self.restore_vps(state);
         if restored.is_err() {
@@ -75,6 +70,21 @@ impl<AS: GuestSpace> SynicManager<AS> {
         crate::observe::chrome_trace(&self.timeline())
     }
 
+    /// Has exactly the VPs of `state`.
+    fn plug(&self, state: &State) -> Result<(), Error> {
+        let is_saved = |vp: &Vp<AS>| state.vps.iter().any(|saved| saved.index == vp.index);
+        for vp in self.online().filter(|vp| !is_saved(vp)) {
+            self.remove_vp(vp.index)?;
+        }
+        for vp in &state.vps {
+            match self.add_vp(vp.index) {
+                Ok(()) | Err(Error::VpExists(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn restore_vps(&self, state: &State) -> Result<(), Error> {
         let State {
             version: _, // Checked.
@@ -83,9 +93,11 @@ impl<AS: GuestSpace> SynicManager<AS> {
             vps,
         } = state;
         self.hypercall_page.restore(*guest_os_id, *hypercall);
-        for state in vps {
+        for (position, state) in vps.iter().enumerate() {
             let vp = self.vp(state.index).ok_or(Error::NoVp(state.index))?;
-            vp.restore(state, &self.context())?;
+            let restored = vp.restore(state, &self.context());
+            restored.map_err(|error| error.inside(&format!("vps[{position}]")))?;
+            self.update_routes(vp);
         }
         Ok(())
     }

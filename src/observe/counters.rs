@@ -8,6 +8,15 @@
 use crate::error::NotReady;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The largest count of a struct, whose counts and parts it names all.
+macro_rules! largest {
+    ($self:ident, $($count:ident),* $(; $($part:ident),*)?) => {{
+        let Self { $($count,)* $($($part,)*)? } = $self;
+        let counts = [$(*$count,)* $($($part.largest(),)*)?];
+        counts.into_iter().fold(0, u64::max)
+    }};
+}
+
 /// Messages of one SINT: `posted = delivered + dropped.total() + waiting`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -32,6 +41,10 @@ impl MessageCounters {
     /// Whether every post is accounted for.
     pub fn balances(&self) -> bool {
         self.posted == self.delivered + self.dropped.total() + self.waiting
+    }
+
+    fn largest(&self) -> u64 {
+        largest!(self, posted, delivered, queued, waiting, busy, redelivered; dropped)
     }
 }
 
@@ -72,6 +85,10 @@ impl Dropped {
             NotReady::Proxied => &mut self.proxied,
         }
     }
+
+    fn largest(&self) -> u64 {
+        largest!(self, scontrol_off, page_off, masked, proxied, full, reset)
+    }
 }
 
 /// Event flags of one SINT.
@@ -101,6 +118,10 @@ impl EventCounters {
             refused: self.refused + other.refused,
             held: self.held + held,
         }
+    }
+
+    fn largest(&self) -> u64 {
+        largest!(self, fresh, coalesced, refused, held)
     }
 }
 
@@ -133,6 +154,13 @@ impl RingCounters {
     pub fn balances(&self) -> bool {
         self.rung + self.reclaimed == self.entered + self.coalesced + self.waiting + self.forgotten
     }
+
+    fn largest(&self) -> u64 {
+        largest!(
+            self, rung, entered, coalesced, held, waiting, reclaimed, forgotten, notices,
+            ring_empty
+        )
+    }
 }
 
 /// Interrupts of one SINT.
@@ -147,6 +175,12 @@ pub struct InterruptCounters {
     pub failed: u64,
 }
 
+impl InterruptCounters {
+    fn largest(&self) -> u64 {
+        largest!(self, raised, muted, failed)
+    }
+}
+
 /// Everything that is counted for one SINT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -159,6 +193,13 @@ pub struct SintCounters {
     pub ring: RingCounters,
     /// Interrupts.
     pub interrupts: InterruptCounters,
+}
+
+impl SintCounters {
+    /// The largest of all counts.
+    pub(crate) fn largest(&self) -> u64 {
+        largest!(self, ; messages, events, ring, interrupts)
+    }
 }
 
 /// [`InterruptCounters`] that any thread may count in. Relaxed: statistics order nothing.

@@ -5,6 +5,7 @@
 
 use super::{Owner, Violation};
 use crate::abi::{PageRegister, Register, RegisterId, Scontrol, Sint, VpIndex};
+use crate::state::LedgerState;
 use std::{collections::VecDeque, fmt, time::Duration};
 
 /// One write to a SynIC register.
@@ -94,6 +95,39 @@ impl Ledger {
         if self.capacity > 0 {
             self.entries.push_back(entry);
         }
+    }
+
+    /// As a value.
+    pub(crate) fn save(&self) -> LedgerState {
+        let Self {
+            capacity: _,
+            entries,
+            evicted,
+            violations,
+            violation_count,
+        } = self;
+        LedgerState {
+            entries: entries.iter().cloned().collect(),
+            evicted: *evicted,
+            violations: violations.clone(),
+            violation_count: *violation_count,
+        }
+    }
+
+    /// From a value that anybody may have written: no more of it than this ledger keeps.
+    pub(crate) fn restore(&mut self, state: &LedgerState) {
+        let LedgerState {
+            entries,
+            evicted,
+            violations,
+            violation_count,
+        } = state;
+        *self = Self::new(self.capacity);
+        entries.iter().cloned().for_each(|entry| self.record(entry));
+        self.evicted = self.evicted.saturating_add(*evicted);
+        let kept = violations.iter().take(Self::VIOLATIONS_KEPT);
+        self.violations = kept.cloned().collect();
+        self.violation_count = *violation_count;
     }
 
     /// The writes still kept, oldest first.

@@ -16,5 +16,7 @@ pub(crate) use doorbell::{Doorbell, Doorbells};
 pub use doorbell::{DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget};
 pub use handle::Registration;
 pub(crate) use port::{Connections, Port};
-pub use port::{EventSink, GuestMessage, MessageSink, PortBusy, PortSpec};
+pub use port::{
+    EventHandler, EventSink, GuestMessage, MessageHandler, MessageSink, PortBusy, PortSpec,
+};
 pub(crate) use table::Table;

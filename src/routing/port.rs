@@ -28,11 +28,18 @@ pub struct GuestMessage<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortBusy;
 
+/// Takes a message on the thread of the VP that posts it. It may call the manager.
+pub type MessageHandler = dyn Fn(GuestMessage<'_>) -> Result<(), PortBusy> + Send + Sync;
+
+/// Takes the flag number of an event on the thread of the VP that signals it. It may call the
+/// manager.
+pub type EventHandler = dyn Fn(u16) + Send + Sync;
+
 /// Where a message port's messages go.
 #[derive(Clone)]
 pub enum MessageSink {
-    /// To a handler, on the thread of the VP that posts. It may call the manager.
-    Call(Arc<dyn Fn(GuestMessage<'_>) -> Result<(), PortBusy> + Send + Sync>),
+    /// To a handler.
+    Call(Arc<MessageHandler>),
     /// Into a SINT of the same guest, with the port id as sender.
     Sint(SintAddr),
 }
@@ -40,8 +47,8 @@ pub enum MessageSink {
 /// Where an event port's events go.
 #[derive(Clone)]
 pub enum EventSink {
-    /// To a handler, with the flag number that the guest named.
-    Call(Arc<dyn Fn(u16) + Send + Sync>),
+    /// To a handler.
+    Call(Arc<EventHandler>),
     /// To an eventfd, which counts them.
     Fd(Arc<EventFd>),
     /// Into the event flags of a SINT of the same guest.

@@ -6,6 +6,7 @@
 use super::{Signals, Synic};
 use crate::abi::{PageRegister, Register, Scontrol, Sint, SintIndex};
 use crate::config::Config;
+use crate::delivery::messages::may_write;
 use crate::error::NotReady;
 use crate::ownership::Role;
 use crate::page::{GuestPage, GuestSpace, PageError};
@@ -32,16 +33,18 @@ impl<AS: GuestSpace> Synic<AS> {
         space: &AS,
         config: &Config,
     ) -> Result<Signals, Fault> {
-        match register {
-            Register::Scontrol => Ok(self.write_scontrol(value.into(), config)),
-            Register::Siefp => self.write_siefp(value.into(), space),
-            Register::Simp => self.write_simp(value.into(), space, config),
-            Register::Sirbp => self.write_sirbp(value.into(), space, config),
-            Register::Sint(sint) => self.write_sint(sint, value.into()),
+        let signals = match register {
+            Register::Scontrol => self.write_scontrol(value.into(), config),
+            Register::Siefp => self.write_siefp(value.into(), space)?,
+            Register::Simp => self.write_simp(value.into(), space, config)?,
+            Register::Sirbp => self.write_sirbp(value.into(), space, config)?,
+            Register::Sint(sint) => self.write_sint(sint, value.into(), config)?,
             // The value is ignored, as KVM does, though the TLFS reserves it as zero.
-            Register::Eom => Ok(self.end_of_message(config)),
-            Register::Sversion | Register::VpIndex => Err(Fault),
-        }
+            Register::Eom => self.end_of_message(config),
+            Register::Sversion | Register::VpIndex => return Err(Fault),
+        };
+        // Messages may have been delivered or dropped.
+        Ok(signals.and(self.writable(config)))
     }
 
     fn write_scontrol(&self, new: Scontrol, config: &Config) -> Signals {
@@ -49,7 +52,7 @@ impl<AS: GuestSpace> Synic<AS> {
         store(&self.scontrol, new.into());
         match (was_on, new.enable()) {
             (true, false) => self.switched_off(config),
-            (false, true) => return self.deliver_waiting().and(self.announce(|_| true)),
+            (false, true) => return self.deliver_waiting(config).and(self.announce(|_| true)),
             _ => {}
         }
         Signals::NONE
@@ -102,7 +105,7 @@ impl<AS: GuestSpace> Synic<AS> {
         }
         // Notices that waited were lost with the old page.
         let by_notice = |ring| self.sint(ring).as_intercept();
-        Ok(self.deliver_waiting().and(self.announce(by_notice)))
+        Ok(self.deliver_waiting(config).and(self.announce(by_notice)))
     }
 
     fn write_siefp(&self, new: PageRegister, space: &AS) -> Result<Signals, Fault> {
@@ -151,7 +154,7 @@ impl<AS: GuestSpace> Synic<AS> {
         Ok(Signals::NONE)
     }
 
-    fn write_sint(&self, sint: SintIndex, new: Sint) -> Result<Signals, Fault> {
+    fn write_sint(&self, sint: SintIndex, new: Sint, config: &Config) -> Result<Signals, Fault> {
         if !new.is_valid() {
             return Err(Fault);
         }
@@ -167,7 +170,7 @@ impl<AS: GuestSpace> Synic<AS> {
         let heard_here = |ring: SintIndex| {
             ring == sint || (sint == SintIndex::INTERCEPT && self.sint(ring).as_intercept())
         };
-        Ok(self.advance(sint).and(self.announce(heard_here)))
+        Ok(self.advance(sint, config).and(self.announce(heard_here)))
     }
 
     /// Waits for posters and signallers that still act on a register's old value.
@@ -178,8 +181,10 @@ impl<AS: GuestSpace> Synic<AS> {
     }
 
     /// Something came on: delivers what waited for it.
-    pub(super) fn deliver_waiting(&self) -> Signals {
-        SintIndex::all().fold(Signals::NONE, |all, sint| all.and(self.advance(sint)))
+    pub(super) fn deliver_waiting(&self, config: &Config) -> Signals {
+        SintIndex::all().fold(Signals::NONE, |all, sint| {
+            all.and(self.advance(sint, config))
+        })
     }
 
     /// Signals the guest for those rings, of the ones chosen, that hold unread entries.
@@ -194,8 +199,9 @@ impl<AS: GuestSpace> Synic<AS> {
         signals
     }
 
-    fn advance(&self, sint: SintIndex) -> Signals {
-        let delivered = self.ready(sint).is_ok() && lock(&self.messages).advance(sint);
+    fn advance(&self, sint: SintIndex, config: &Config) -> Signals {
+        let may_write = may_write(self.ready(sint), config);
+        let delivered = may_write && lock(&self.messages).advance(sint);
         if delivered {
             Signals::raise(sint)
         } else {

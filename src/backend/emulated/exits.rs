@@ -3,12 +3,11 @@
 
 //! Turns a vCPU's exits into calls of the manager.
 
-use crate::GuestSpace;
 use kvm_bindings::kvm_sregs;
 use kvm_ioctls::{ReadMsrExit, VcpuFd, WriteMsrExit};
 
 use super::Error;
-use crate::{HypercallInput, MsrError, SynicManager, VpIndex};
+use crate::{GuestSpace, HypercallInput, MsrError, SynicManager, VpIndex};
 
 /// Who has answered an MSR exit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,20 +20,22 @@ pub enum MsrExit {
 }
 
 /// Answers a guest's RDMSR from the manager.
-pub fn read_msr<M>(manager: &SynicManager<M>, vp: VpIndex, exit: &mut ReadMsrExit<'_>) -> MsrExit
-where
-    M: GuestSpace,
-{
+pub fn read_msr<AS: GuestSpace>(
+    manager: &SynicManager<AS>,
+    vp: VpIndex,
+    exit: &mut ReadMsrExit<'_>,
+) -> MsrExit {
     let value = manager.read_msr(vp, exit.index);
     *exit.data = *value.as_ref().unwrap_or(&0);
     finish(value, exit.error)
 }
 
 /// Passes a guest's WRMSR to the manager.
-pub fn write_msr<M>(manager: &SynicManager<M>, vp: VpIndex, exit: &mut WriteMsrExit<'_>) -> MsrExit
-where
-    M: GuestSpace,
-{
+pub fn write_msr<AS: GuestSpace>(
+    manager: &SynicManager<AS>,
+    vp: VpIndex,
+    exit: &mut WriteMsrExit<'_>,
+) -> MsrExit {
     finish(manager.write_msr(vp, exit.index, exit.data), exit.error)
 }
 
@@ -52,15 +53,12 @@ where
 /// # Errors
 ///
 /// The vCPU's registers could not be read or written.
-pub fn hypercall<M>(
-    manager: &SynicManager<M>,
+pub fn hypercall<AS: GuestSpace>(
+    manager: &SynicManager<AS>,
     vp: VpIndex,
     vcpu: &VcpuFd,
     other: impl FnOnce(HypercallInput) -> u64,
-) -> Result<(), Error>
-where
-    M: GuestSpace,
-{
+) -> Result<(), Error> {
     let unreadable = |source| Error::GetRegisters {
         vp: vp.get(),
         source,
@@ -110,8 +108,10 @@ mod tests {
     use super::*;
 
     fn long_mode_kernel() -> kvm_sregs {
-        let mut sregs = kvm_sregs::default();
-        sregs.efer = EFER_LMA;
+        let mut sregs = kvm_sregs {
+            efer: EFER_LMA,
+            ..Default::default()
+        };
         sregs.cs.l = 1;
         sregs
     }

@@ -77,6 +77,20 @@ impl SintInjector {
         Ok(Asserted::Sent)
     }
 
+    /// Readies a vCPU's LAPIC for vectors with AutoEOI; call it when `KVM_RUN` fails with EAGAIN.
+    ///
+    /// That is how the first `KVM_RUN` of a vCPU answers to its INIT, which closes LINT0.
+    /// [`pre_run`](Self::pre_run) would find out, but opens it, on a LAPIC in xAPIC mode, at the
+    /// risk to lose an interrupt that arrives at that moment; here there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lapic`].
+    pub fn prepare(&self, vp: VpIndex, vcpu: &VcpuFd) -> Result<(), Error> {
+        let vp = vp.get();
+        lapic::open_lint0(vcpu).map_err(|source| Error::Lapic { vp, source })
+    }
+
     /// Hands the highest waiting vector to KVM; call it on the vCPU's thread before each `KVM_RUN`.
     ///
     /// One atomic load when nothing waits. If a vector has to wait for the guest to open its
@@ -91,7 +105,7 @@ impl SintInjector {
             return Ok(());
         }
         if let Some(vector) = pending.take_highest() {
-            let injected = inject(vcpu, vp.get(), vector);
+            let injected = self.inject(vp, vcpu, vector);
             if !matches!(injected, Ok(true)) {
                 pending.insert(vector);
             }
@@ -120,6 +134,20 @@ impl SintInjector {
         Ok(())
     }
 
+    /// Whether KVM took the vector; false if it still holds an earlier one.
+    fn inject(&self, vp: VpIndex, vcpu: &VcpuFd, vector: u8) -> Result<bool, Error> {
+        self.prepare(vp, vcpu)?;
+        match interrupt(vcpu, vector) {
+            Ok(()) => Ok(true),
+            Err(e) if io::Error::from(e).kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(source) => Err(Error::Interrupt {
+                vp: vp.get(),
+                vector,
+                source,
+            }),
+        }
+    }
+
     fn vp(&self, vp: VpIndex) -> Result<&Vp, Error> {
         usize::try_from(vp.get())
             .ok()
@@ -140,16 +168,6 @@ impl Vp {
             apic_id,
             pending: PendingVectors::default(),
         }
-    }
-}
-
-/// Whether KVM took the vector; false if it still holds an earlier one.
-fn inject(vcpu: &VcpuFd, vp: u32, vector: u8) -> Result<bool, Error> {
-    lapic::open_lint0(vcpu).map_err(|source| Error::Lapic { vp, source })?;
-    match interrupt(vcpu, vector) {
-        Ok(()) => Ok(true),
-        Err(e) if io::Error::from(e).kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(source) => Err(Error::Interrupt { vp, vector, source }),
     }
 }
 

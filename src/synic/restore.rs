@@ -1,0 +1,202 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A SynIC from a saved state, which anybody may have written: all of it is checked before any of
+//! it is put back.
+
+use super::Synic;
+use crate::abi::{PageRegister, PerSint, SINT_COUNT, Sint, SintIndex};
+use crate::config::Config;
+use crate::delivery::event_ring::RingProducer;
+use crate::delivery::queue::SintQueue;
+use crate::delivery::rings::Ring;
+use crate::error::Error;
+use crate::observe::SintCounters;
+use crate::page::{GuestPage, GuestSpace};
+use crate::state::{QueueState, RingState, SynicState};
+use crate::sync::lock;
+use std::sync::atomic::Ordering;
+
+impl<AS: GuestSpace> Synic<AS> {
+    /// Puts a state back, while paused. Guest memory is neither read nor written.
+    pub fn restore(&self, state: &SynicState, space: &AS, config: &Config) -> Result<(), Error> {
+        let SynicState {
+            scontrol,
+            siefp,
+            simp,
+            sirbp,
+            sints,
+            queues,
+            held_events,
+            rings,
+            rings_abandoned,
+            counters,
+            eoms,
+        } = state;
+        let sints = checked_sints(sints)?;
+        let counters = checked_counters(counters, *eoms)?;
+        let queues = checked_queues(queues, &counters, config)?;
+        let rings = checked_rings(rings, &counters)?;
+        let message_page = map("simp", *simp, space)?;
+        let event_page = map("siefp", *siefp, space)?;
+        let ring_page = map("sirbp", *sirbp, space)?;
+
+        for (register, value) in [
+            (&self.scontrol, scontrol),
+            (&self.siefp, siefp),
+            (&self.simp, simp),
+            (&self.sirbp, sirbp),
+        ] {
+            register.store(*value, Ordering::Release);
+        }
+        for (sint, value) in sints.iter() {
+            self.sints[sint].store(*value, Ordering::Release);
+            self.interrupts[sint].set(counters[sint].interrupts);
+        }
+        let mut messages = lock(&self.messages);
+        messages.page = message_page;
+        messages.queues = queues;
+        drop(messages);
+        self.events.remap(event_page);
+        self.events.restore_held(held_events.iter().copied());
+        let event_counters = PerSint::from_fn(|sint| counters[sint].events);
+        self.events.restore_counters(&event_counters);
+        lock(&self.rings).restore(ring_page, *rings_abandoned, rings);
+        self.eoms.store(*eoms, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn checked_sints(values: &[u64]) -> Result<PerSint<u64>, Error> {
+    let sints = per_sint("sints", values)?;
+    let invalid = (sints.iter()).find(|(_, value)| !Sint::from(**value).is_valid());
+    match invalid {
+        Some((sint, value)) => refuse(
+            format!("sints[{}]", sint.get()),
+            format!("{value:#x} is unmasked with a vector below 16"),
+        ),
+        None => Ok(sints),
+    }
+}
+
+/// Counters that balance, and that no later count can overflow.
+fn checked_counters(values: &[SintCounters], eoms: u64) -> Result<PerSint<SintCounters>, Error> {
+    let counters = per_sint("counters", values)?;
+    for (sint, counters) in counters.iter() {
+        let field = |part: &str| format!("counters[{}]{part}", sint.get());
+        if counters.largest() > COUNT_MAX {
+            return refuse(field(""), "a count is out of all reason");
+        }
+        if !counters.messages.balances() {
+            return refuse(field(".messages"), "they do not balance");
+        }
+        if !counters.ring.balances() {
+            return refuse(field(".ring"), "they do not balance");
+        }
+    }
+    if eoms > COUNT_MAX {
+        return refuse("eoms", "it is out of all reason");
+    }
+    Ok(counters)
+}
+
+/// Queues with their counters.
+fn checked_queues(
+    states: &[QueueState],
+    counters: &PerSint<SintCounters>,
+    config: &Config,
+) -> Result<PerSint<SintQueue>, Error> {
+    let mut queues = PerSint::<SintQueue>::default();
+    each_once("queues", states.iter().map(|queue| queue.sint))?;
+    for (index, state) in states.iter().enumerate() {
+        let queue = SintQueue::restore(&state.messages, state.has_refused, config.queue_depth);
+        let Some(queue) = queue else {
+            let (waiting, depth) = (state.messages.len(), config.queue_depth);
+            let reason = format!("{waiting} wait where {depth} and a notice of each SINT may");
+            return refuse(format!("queues[{index}].messages"), reason);
+        };
+        queues[state.sint] = queue;
+    }
+    for (sint, queue) in queues.iter_mut() {
+        queue.counters = counters[sint].messages;
+        check_waiting(sint, "messages", queue.counters.waiting, queue.len())?;
+    }
+    Ok(queues)
+}
+
+/// Rings with their counters.
+fn checked_rings(
+    states: &[RingState],
+    counters: &PerSint<SintCounters>,
+) -> Result<Vec<(SintIndex, Ring)>, Error> {
+    let mut rings = Vec::new();
+    each_once("rings", states.iter().map(|ring| ring.sint))?;
+    for (index, state) in states.iter().enumerate() {
+        let producer = RingProducer::restore(state.head, state.waiting.iter().copied());
+        let Some(producer) = producer else {
+            let reason = "its head is not one of 63 entries, or a port waits twice";
+            return refuse(format!("rings[{index}]"), reason);
+        };
+        let counters = counters[state.sint].ring;
+        rings.push((state.sint, Ring { producer, counters }));
+    }
+    for (sint, counters) in counters.iter() {
+        let ring = rings.iter().find(|(of, _)| *of == sint);
+        let waiting = ring.map_or(0, |(_, ring)| ring.producer.waiting().len());
+        check_waiting(sint, "ring", counters.ring.waiting, waiting)?;
+    }
+    Ok(rings)
+}
+
+fn check_waiting(sint: SintIndex, part: &str, counted: u64, waiting: usize) -> Result<(), Error> {
+    if counted == waiting as u64 {
+        return Ok(());
+    }
+    refuse(
+        format!("counters[{}].{part}.waiting", sint.get()),
+        format!("{counted} are counted and {waiting} wait"),
+    )
+}
+
+fn each_once(field: &str, sints: impl Iterator<Item = SintIndex>) -> Result<(), Error> {
+    let mut seen = 0;
+    for sint in sints {
+        if seen & sint.bit() != 0 {
+            return refuse(field, format!("{sint} is there twice"));
+        }
+        seen |= sint.bit();
+    }
+    Ok(())
+}
+
+fn per_sint<T: Copy>(field: &str, values: &[T]) -> Result<PerSint<T>, Error> {
+    match <[T; SINT_COUNT]>::try_from(values) {
+        Ok(values) => Ok(values.into()),
+        Err(_) => refuse(
+            field,
+            format!("{} entries where there are 16 SINTs", values.len()),
+        ),
+    }
+}
+
+fn map<AS: GuestSpace>(
+    field: &str,
+    value: u64,
+    space: &AS,
+) -> Result<Option<GuestPage<AS>>, Error> {
+    let value = PageRegister::from(value);
+    let page = value.enabled().then(|| GuestPage::map(space, value.gpa()));
+    page.transpose()
+        .or_else(|error| refuse(field, error.to_string()))
+}
+
+fn refuse<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Error> {
+    Err(Error::State {
+        field: field.into(),
+        reason: reason.into(),
+    })
+}
+
+/// No count of a real guest comes near, and from here on it takes centuries to overflow one, or
+/// the sum of a few.
+const COUNT_MAX: u64 = 1 << 60;

@@ -1,0 +1,109 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A host that writes down what it is asked for.
+
+use crate::abi::{SintAddr, SintIndex, VpIndex};
+use crate::host::{Host, SintInterrupt};
+use crate::sync::lock;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One call of the manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostCall {
+    /// [`Host::assert_sint`].
+    Assert(SintInterrupt),
+    /// [`Host::route`].
+    Route(VpIndex, SintIndex, Option<u8>),
+    /// [`Host::kick`].
+    Kick(VpIndex),
+    /// [`Host::writable`].
+    Writable(SintAddr),
+}
+
+/// Writes down each call, and fails interrupts and routes when told to.
+#[derive(Debug, Default)]
+pub struct RecordingHost {
+    calls: Mutex<Vec<HostCall>>,
+    failing: AtomicBool,
+}
+
+impl RecordingHost {
+    /// The calls since they were last taken, in order.
+    pub fn take_calls(&self) -> Vec<HostCall> {
+        std::mem::take(&mut *lock(&self.calls))
+    }
+
+    /// The interrupts since calls were last taken, in order; forgets the other calls, too.
+    pub fn take_interrupts(&self) -> Vec<SintInterrupt> {
+        let calls = self.take_calls().into_iter();
+        let interrupts = calls.filter_map(|call| match call {
+            HostCall::Assert(interrupt) => Some(interrupt),
+            _ => None,
+        });
+        interrupts.collect()
+    }
+
+    /// The SINTs of one VP that were raised since they were last taken, as a set of bits; calls
+    /// for other VPs stay.
+    pub fn take_raised(&self, vp: VpIndex) -> u16 {
+        let mut raised = 0;
+        lock(&self.calls).retain(|call| match call {
+            HostCall::Assert(interrupt) if interrupt.addr.vp == vp => {
+                raised |= interrupt.addr.sint.bit();
+                false
+            }
+            _ => true,
+        });
+        raised
+    }
+
+    /// The SINTs that became writable since calls were last taken; forgets the other calls, too.
+    pub fn take_writable(&self) -> Vec<SintAddr> {
+        let calls = self.take_calls().into_iter();
+        let writable = calls.filter_map(|call| match call {
+            HostCall::Writable(addr) => Some(addr),
+            _ => None,
+        });
+        writable.collect()
+    }
+
+    /// Fails interrupts and routes from now on, or no longer. They are written down all the same.
+    pub fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    fn record(&self, call: HostCall) {
+        lock(&self.calls).push(call);
+    }
+
+    fn answer(&self) -> io::Result<()> {
+        if self.failing.load(Ordering::SeqCst) {
+            Err(io::Error::other("the test says so"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Host for RecordingHost {
+    fn assert_sint(&self, interrupt: SintInterrupt) -> io::Result<()> {
+        self.record(HostCall::Assert(interrupt));
+        self.answer()
+    }
+
+    fn route(&self, vp: VpIndex, sint: SintIndex, vector: Option<u8>) -> io::Result<()> {
+        self.record(HostCall::Route(vp, sint, vector));
+        self.answer()
+    }
+
+    fn kick(&self, vp: VpIndex) {
+        self.record(HostCall::Kick(vp));
+    }
+
+    fn writable(&self, addr: SintAddr) {
+        self.record(HostCall::Writable(addr));
+    }
+}
