@@ -1,0 +1,433 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Linux's VMBus and MSHV drivers on the manager: no false alarm, and no harm where there is one.
+
+use std::sync::Arc;
+use vm_memory::GuestMemoryMmap;
+use vm_synic::abi::Register::{self, Scontrol, Siefp, Simp, Sint, Sirbp};
+use vm_synic::ownership::Owner::{Mshv, VmBus};
+use vm_synic::ownership::SynicPage::{self, EventFlags, EventRing, Message as MessagePage};
+use vm_synic::ownership::ViolationKind::{self, OffWhileInUse, PageDisabled, WriteWhileOff};
+use vm_synic::ownership::{Action, Entry};
+use vm_synic::test_utils::{MockGuest, MockVm};
+use vm_synic::{
+    Config, Criterion, DoorbellTarget, EventFlag, Message, MessageType, MsrError, PortId,
+    ProvidedPages, RegisterId, Role, SintAddr, SintIndex, ViolationPolicy, VpIndex,
+};
+
+const VP: VpIndex = VpIndex::new(0);
+const SINT0: Register = Sint(SintIndex::INTERCEPT);
+const SINT2: Register = Sint(SintIndex::VMBUS);
+const SINT5: Register = Sint(SintIndex::DOORBELL);
+const CRITERIA: [Criterion; 2] = [Criterion::Seed, Criterion::Linux72];
+
+type Guest = MockGuest<Arc<GuestMemoryMmap<()>>>;
+
+/// Two VPs; where the hypervisor provides pages in this role, it does.
+fn vm(config: Config) -> MockVm {
+    let vm = MockVm::new(
+        Config {
+            max_vps: 2,
+            ..config
+        },
+        2,
+    );
+    for vp in 0..2 {
+        let base = 0x1000 + u64::from(vp) * 0x3000;
+        let pages = match vm.manager.config().role {
+            Role::Guest => ProvidedPages::default(),
+            Role::L1vh => ProvidedPages {
+                sirbp: base + 0x2000,
+                ..ProvidedPages::default()
+            },
+            _ => ProvidedPages {
+                simp: base,
+                siefp: base + 0x1000,
+                sirbp: base + 0x2000,
+            },
+        };
+        vm.manager.provide_pages(VpIndex::new(vp), pages).unwrap();
+    }
+    vm
+}
+
+fn config(role: Role, criterion: Criterion) -> Config {
+    Config {
+        role,
+        criterion,
+        ..Config::new(2)
+    }
+}
+
+/// An L1VH's VP with both drivers up, as Linux 7.2 has them.
+fn l1vh(violations: ViolationPolicy) -> (MockVm, Guest) {
+    let vm = vm(Config {
+        violations,
+        ..config(Role::L1vh, Criterion::Linux72)
+    });
+    let mut guest = vm.guest(VP);
+    guest.load(VmBus).unwrap();
+    guest.load(Mshv).unwrap();
+    (vm, guest)
+}
+
+fn ledger(vm: &MockVm, vp: VpIndex) -> Vec<Entry> {
+    let snapshot = vm.manager.snapshot();
+    snapshot.vps[vp.get() as usize].ledger.clone()
+}
+
+/// The registers that MSHV must leave as they were when its init fails.
+fn registers(guest: &Guest) -> [u64; 7] {
+    [Scontrol, Simp, Siefp, Sirbp, SINT0, SINT2, SINT5].map(|register| guest.get(register))
+}
+
+/// Registers and values in the order that the hypervisor saw them written.
+fn writes(ledger: &[Entry]) -> Vec<(Register, u64)> {
+    let writes = ledger
+        .iter()
+        .map(|entry| (entry.register.register, entry.after));
+    writes.collect()
+}
+
+fn violations(vm: &MockVm) -> Vec<(ViolationKind, Register)> {
+    let snapshot = vm.manager.snapshot();
+    let all = snapshot.vps.iter().flat_map(|vp| &vp.violations);
+    let violations = all.filter_map(|entry| entry.violation);
+    violations.map(|v| (v.kind, v.register.register)).collect()
+}
+
+/// VMBus on this VP hears messages and events.
+#[track_caller]
+fn check_vmbus(vm: &MockVm, guest: &Guest) {
+    let addr = SintAddr::new(guest.vp(), SintIndex::VMBUS);
+    let message = Message::new(MessageType::VMBUS, b"offer").unwrap();
+    let flag = EventFlag::new(9).unwrap();
+    vm.host.take_calls();
+    for _ in 0..2 {
+        vm.manager.post_message(addr, &message).unwrap();
+    }
+    vm.manager.signal_event(addr, flag).unwrap();
+    assert_eq!(vm.host.take_interrupts().len(), 2);
+    assert_eq!(guest.take_flags(SintIndex::VMBUS), [9]);
+    assert_eq!(guest.take_messages(SintIndex::VMBUS), [message; 2]);
+}
+
+/// MSHV on this VP hears intercepts and doorbells.
+#[track_caller]
+fn check_mshv(vm: &MockVm, guest: &mut Guest) {
+    let sint0 = SintAddr::new(guest.vp(), SintIndex::INTERCEPT);
+    let opaque = MessageType::new(0x8000_003F).unwrap();
+    let intercept = Message::new(opaque, &[0; 4]).unwrap();
+    let target = DoorbellTarget::Vp(guest.vp());
+    vm.manager.post_message(sint0, &intercept).unwrap();
+    for port in (1..=70).filter_map(PortId::new) {
+        let rung = vm.manager.ring_doorbell(target, SintIndex::DOORBELL, port);
+        rung.unwrap();
+    }
+    let messages = guest.take_messages(SintIndex::INTERCEPT);
+    let types = messages.iter().map(|message| message.message_type());
+    assert!(types.eq([opaque, MessageType::SYNIC_SINT_INTERCEPT]));
+    let ports = guest.drain_ring(SintIndex::DOORBELL);
+    assert_eq!(ports, (1..=70).collect::<Vec<_>>());
+}
+
+#[test]
+fn vmbus_on_a_guest_comes_and_goes_in_linux_order_without_a_violation() {
+    let vm = vm(config(Role::Guest, Criterion::Linux72));
+    let mut guest = vm.guest(VP);
+    guest.load(VmBus).unwrap();
+    check_vmbus(&vm, &guest);
+    let [simp, siefp] = [MessagePage, EventFlags].map(|page| guest.page(page));
+    guest.unload(VmBus).unwrap();
+    #[rustfmt::skip]
+    let expected = [
+        (Simp, simp | 1), (Siefp, siefp | 1), (SINT2, 0xF3), (Scontrol, 1),
+        (SINT2, 0x1_00F3), (Simp, 0), (Siefp, 0), (Scontrol, 0),
+    ];
+    assert_eq!(writes(&ledger(&vm, VP)), expected);
+    assert_eq!(violations(&vm), []);
+    let addr = SintAddr::new(VP, SintIndex::VMBUS);
+    let message = Message::new(MessageType::VMBUS, &[]).unwrap();
+    assert!(vm.manager.post_message(addr, &message).is_err());
+    guest.check_freed_pages();
+}
+
+#[test]
+fn both_drivers_on_an_l1vh_come_and_go_without_a_violation() {
+    for criterion in CRITERIA {
+        for scontrol_at_reset in [false, true] {
+            let vm = vm(Config {
+                scontrol_at_reset,
+                ..config(Role::L1vh, criterion)
+            });
+            let mut guest = vm.guest(VP);
+            guest.load(VmBus).unwrap();
+            guest.load(Mshv).unwrap();
+            check_vmbus(&vm, &guest);
+            check_mshv(&vm, &mut guest);
+            guest.unload(Mshv).unwrap();
+            check_vmbus(&vm, &guest);
+            guest.unload(VmBus).unwrap();
+            assert_eq!(violations(&vm), [], "{criterion:?} {scontrol_at_reset}");
+            guest.check_freed_pages();
+        }
+    }
+}
+
+#[test]
+fn mshv_on_a_root_comes_and_goes_without_a_violation_and_keeps_the_provided_pages() {
+    for criterion in CRITERIA {
+        let vm = vm(config(Role::Root, criterion));
+        let mut guest = vm.guest(VP);
+        for _ in 0..2 {
+            guest.load(VmBus).unwrap();
+            guest.load(Mshv).unwrap();
+            check_mshv(&vm, &mut guest);
+            guest.unload(Mshv).unwrap();
+            guest.unload(VmBus).unwrap();
+        }
+        let left = [Simp, Siefp, Sirbp, Scontrol].map(|register| guest.get(register));
+        assert_eq!(left, [0x1000, 0x2000, 0x3000, 0]);
+        assert_eq!(violations(&vm), [], "{criterion:?}");
+    }
+}
+
+#[test]
+fn nested_root_has_vmbus_on_the_nested_bank_and_mshv_on_the_plain_one() {
+    let vm = vm(Config {
+        nested: true,
+        ..config(Role::NestedRoot, Criterion::Seed)
+    });
+    for (msr, base) in [(0x4000_1083, 0x7000), (0x4000_1082, 0x8000)] {
+        vm.manager.write_msr(VP, msr, base).unwrap();
+    }
+    let mut guest = vm.guest(VP);
+    guest.load(VmBus).unwrap();
+    guest.load(Mshv).unwrap();
+    check_mshv(&vm, &mut guest);
+    let nested = SintAddr::new(VP, SintIndex::VMBUS).nested();
+    let message = Message::new(MessageType::VMBUS, &[]).unwrap();
+    vm.manager.post_message(nested, &message).unwrap();
+    guest.unload(Mshv).unwrap();
+    guest.unload(VmBus).unwrap();
+    assert_eq!(violations(&vm), []);
+}
+
+#[test]
+fn mshv_that_is_reloaded_again_and_again_disturbs_vmbus_never() {
+    let (vm, mut guest) = l1vh(ViolationPolicy::Fault);
+    for _ in 0..10 {
+        check_vmbus(&vm, &guest);
+        check_mshv(&vm, &mut guest);
+        guest.unload(Mshv).unwrap();
+        check_vmbus(&vm, &guest);
+        guest.check_freed_pages();
+        guest.load(Mshv).unwrap();
+    }
+    assert_eq!(violations(&vm), []);
+}
+
+#[test]
+fn cpu_that_goes_offline_and_comes_back_has_both_drivers_again() {
+    let (vm, mut guest) = l1vh(ViolationPolicy::Fault);
+    for _ in 0..3 {
+        check_mshv(&vm, &mut guest);
+        guest.unload(Mshv).unwrap();
+        guest.unload(VmBus).unwrap();
+        guest.forget_tails();
+        guest.load(VmBus).unwrap();
+        guest.load(Mshv).unwrap();
+        check_vmbus(&vm, &guest);
+    }
+    // VMBus may refuse to let the CPU go after MSHV has left; MSHV then comes back.
+    guest.unload(Mshv).unwrap();
+    guest.load(Mshv).unwrap();
+    check_mshv(&vm, &mut guest);
+    assert_eq!(violations(&vm), []);
+}
+
+#[test]
+fn kexec_leaves_in_linux_order_and_the_next_kernel_has_a_synic() {
+    let (vm, mut guest) = l1vh(ViolationPolicy::Fault);
+    guest.wrmsr(0x4000_0000, 0x8100_0007_020D_0000).unwrap();
+    check_mshv(&vm, &mut guest);
+    guest.unload(Mshv).unwrap();
+    // VMBus waits for the answer to its UNLOAD.
+    check_vmbus(&vm, &guest);
+    guest.unload(VmBus).unwrap();
+    guest.wrmsr(0x4000_0000, 0).unwrap();
+
+    let mut next = vm.guest(VP);
+    next.load(VmBus).unwrap();
+    next.load(Mshv).unwrap();
+
+    check_vmbus(&vm, &next);
+    check_mshv(&vm, &mut next);
+    assert_eq!(violations(&vm), []);
+}
+
+#[test]
+fn crash_switches_vmbus_off_alone_and_the_crash_kernel_has_a_synic() {
+    let (vm, guest) = l1vh(ViolationPolicy::Fault);
+    guest.mask(SintIndex::VMBUS);
+    guest.set(Simp, 0).unwrap();
+    guest.set(Siefp, 0).unwrap();
+    let mut crash_kernel = vm.guest(VP);
+    crash_kernel.load(VmBus).unwrap();
+    check_vmbus(&vm, &crash_kernel);
+    assert_eq!(violations(&vm), []);
+}
+
+/// What MSHV did at its exit before it knew of VMBus: it switched off all there is.
+fn old_mshv_exit(guest: &Guest) -> Vec<Result<(), MsrError>> {
+    let off = |register| guest.set(register, guest.get(register) & !1);
+    guest.mask(SintIndex::INTERCEPT);
+    guest.mask(SintIndex::DOORBELL);
+    [Sirbp, Siefp, Simp, Scontrol].map(off).to_vec()
+}
+
+#[test]
+fn old_mshv_exit_that_is_observed_is_flagged_write_by_write_and_vmbus_is_deaf() {
+    let (vm, mut guest) = l1vh(ViolationPolicy::Observe);
+    assert_eq!(old_mshv_exit(&guest), [Ok(()); 4]);
+    let addr = SintAddr::new(VP, SintIndex::VMBUS);
+    let message = Message::new(MessageType::VMBUS, &[]).unwrap();
+    assert!(vm.manager.post_message(addr, &message).is_err());
+    guest.unload(VmBus).unwrap();
+
+    let disabled = PageDisabled(SintIndex::VMBUS);
+    #[rustfmt::skip]
+    let expected = [
+        (disabled, Siefp), (disabled, Simp), (OffWhileInUse, Scontrol),
+        (WriteWhileOff, SINT2), (WriteWhileOff, Simp), (WriteWhileOff, Siefp),
+    ];
+    assert_eq!(violations(&vm), expected);
+    let entries = vm.manager.snapshot().vps[0].violations.clone();
+    let blamed = entries.iter().map(|entry| entry.violation.unwrap());
+    let blamed = blamed.map(|violation| (violation.writer, violation.victim));
+    let by_mshv = (Some(Mshv), Some(VmBus));
+    assert_eq!(blamed.take(3).collect::<Vec<_>>(), [by_mshv; 3]);
+}
+
+#[test]
+fn old_mshv_exit_that_is_refused_is_flagged_and_vmbus_works_on() {
+    let (vm, mut guest) = l1vh(ViolationPolicy::Refuse);
+    let before = [Siefp, Simp, Scontrol].map(|register| guest.get(register));
+    assert_eq!(old_mshv_exit(&guest), [Ok(()); 4], "the guest is not told");
+    let after = [Siefp, Simp, Scontrol].map(|register| guest.get(register));
+    assert_eq!(after, before);
+    assert_eq!(violations(&vm).len(), 3);
+    check_vmbus(&vm, &guest);
+    guest.unload(VmBus).unwrap();
+    assert_eq!(guest.get(Scontrol), 0);
+    assert_eq!(violations(&vm).len(), 3);
+}
+
+#[test]
+fn old_mshv_exit_that_faults_is_flagged_and_vmbus_works_on() {
+    let (vm, guest) = l1vh(ViolationPolicy::Fault);
+    let fault = Err(MsrError::Fault);
+    assert_eq!(old_mshv_exit(&guest), [Ok(()), fault, fault, fault]);
+    assert_eq!(violations(&vm).len(), 3);
+    check_vmbus(&vm, &guest);
+}
+
+#[test]
+fn ledger_says_who_was_entitled_to_each_write() {
+    let (vm, _guest) = l1vh(ViolationPolicy::Observe);
+    let ledger = ledger(&vm, VP);
+    let owners = ledger
+        .iter()
+        .map(|entry| (entry.register.register, entry.owner));
+    #[rustfmt::skip]
+    let expected = [
+        (Simp, Some(VmBus)), (Siefp, Some(VmBus)), (SINT2, Some(VmBus)), (Scontrol, Some(VmBus)),
+        (Sirbp, Some(Mshv)), (SINT0, Some(Mshv)), (SINT5, Some(Mshv)),
+    ];
+    assert_eq!(owners.collect::<Vec<_>>(), expected);
+}
+
+/// MSHV's init fails at `page` on the second VP, and is undone on the first as Linux's CPU hotplug
+/// does. Gives what was written on the second.
+fn fail_on_the_second_vp(vm: &MockVm, page: SynicPage) -> Vec<(Register, u64)> {
+    let mut guests = [VP, VpIndex::new(1)].map(|vp| vm.guest(vp));
+    guests
+        .iter_mut()
+        .for_each(|guest| guest.load(VmBus).unwrap());
+    let [first, second] = &mut guests;
+    first.load(Mshv).unwrap();
+    let before = registers(second);
+    let seen = ledger(vm, second.vp()).len();
+
+    second.refuse_page(Some(page));
+    let failure = second.load(Mshv).unwrap_err();
+
+    let failed_at = [Action::Map(page), Action::Allocate(page)];
+    assert!(failed_at.contains(&failure.action), "{failure}");
+    assert!(failure.left.is_empty());
+    assert_eq!(registers(second), before);
+    let written = writes(&ledger(vm, second.vp())[seen..]);
+    first.unload(Mshv).unwrap();
+    check_after_failure(vm, &mut guests);
+    written
+}
+
+/// Nobody has done harm: VMBus hears, and the next try succeeds.
+fn check_after_failure(vm: &MockVm, guests: &mut [Guest]) {
+    for guest in guests {
+        guest.check_freed_pages();
+        guest.refuse_page(None);
+        if vm.manager.config().role == Role::L1vh {
+            check_vmbus(vm, guest);
+        }
+        guest.load(Mshv).unwrap();
+        check_mshv(vm, guest);
+    }
+    assert_eq!(violations(vm), []);
+}
+
+#[test]
+fn failed_mshv_init_on_an_l1vh_writes_no_register_at_all() {
+    for criterion in CRITERIA {
+        for page in [MessagePage, EventFlags, EventRing] {
+            let vm = vm(config(Role::L1vh, criterion));
+            assert_eq!(fail_on_the_second_vp(&vm, page), [], "{criterion:?} {page}");
+        }
+    }
+}
+
+#[test]
+fn failed_mshv_init_on_a_root_takes_back_what_it_enabled_in_linux_order() {
+    let [simp_on, simp_off] = [(Simp, 0x4001), (Simp, 0x4000)];
+    let [siefp_on, siefp_off] = [(Siefp, 0x5001), (Siefp, 0x5000)];
+    let all = vec![simp_on, siefp_on, siefp_off, simp_off];
+    let ladder = [
+        (MessagePage, vec![simp_on, simp_off]),
+        (EventFlags, all.clone()),
+        (EventRing, all),
+    ];
+    for criterion in CRITERIA {
+        for (page, expected) in &ladder {
+            let vm = vm(config(Role::Root, criterion));
+            assert_eq!(fail_on_the_second_vp(&vm, *page), *expected, "{page}");
+        }
+    }
+}
+
+#[test]
+fn mshv_init_on_a_root_whose_page_is_not_ram_fails_at_the_write_and_undoes_the_others() {
+    let vm = MockVm::new(config(Role::Root, Criterion::Linux72), 1);
+    let pages = ProvidedPages {
+        simp: 0x1000,
+        siefp: 1 << 40,
+        sirbp: 0x3000,
+    };
+    vm.manager.provide_pages(VP, pages).unwrap();
+    let mut guest = vm.guest(VP);
+    let failure = guest.load(Mshv).unwrap_err();
+    assert_eq!(failure.action, Action::Write(RegisterId::plain(Siefp)));
+    assert_eq!(guest.get(Simp), 0x1000);
+    assert_eq!(guest.get(Scontrol), 0);
+    assert_eq!(violations(&vm), []);
+}

@@ -1,0 +1,112 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The CPUID of the guest: what KVM supports, with Hyper-V's leaves in place of KVM's own.
+
+use anyhow::{Context, Result};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_ioctls::Kvm;
+
+/// The leaves that do not differ between the vCPUs.
+#[derive(Clone, Debug)]
+pub struct Cpuid(Vec<kvm_cpuid_entry2>);
+
+impl Cpuid {
+    /// For a VM of `vcpus` vCPUs.
+    pub fn new(kvm: &Kvm, vcpus: u32) -> Result<Self> {
+        let supported = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .context("Cannot read the CPUID leaves that KVM supports")?;
+        // Linux prefers KVM's signature over Hyper-V's if it finds both.
+        let mut leaves: Vec<_> = supported
+            .as_slice()
+            .iter()
+            .filter(|leaf| !HYPERVISOR_LEAVES.contains(&leaf.function))
+            .copied()
+            .collect();
+        leaves.extend(hyperv_leaves(vcpus));
+        Ok(Self(leaves))
+    }
+
+    /// The leaves of the vCPU with this APIC id.
+    pub fn of_vcpu(&self, apic_id: u32) -> Result<CpuId> {
+        let leaves: Vec<_> = self.0.iter().map(|leaf| of_vcpu(*leaf, apic_id)).collect();
+        CpuId::from_entries(&leaves).context("Too many CPUID leaves")
+    }
+}
+
+fn of_vcpu(mut leaf: kvm_cpuid_entry2, apic_id: u32) -> kvm_cpuid_entry2 {
+    match leaf.function {
+        0x1 => {
+            leaf.ebx = leaf.ebx & 0x00ff_ffff | apic_id << 24;
+            leaf.ecx |= HYPERVISOR_PRESENT;
+        }
+        0xb | 0x1f => leaf.edx = apic_id,
+        _ => {}
+    }
+    leaf
+}
+
+/// What is announced is what the manager implements (TLFS "Feature and Interface Discovery").
+fn hyperv_leaves(vcpus: u32) -> [kvm_cpuid_entry2; 7] {
+    [
+        leaf(0x4000_0000, [0x4000_0005, VENDOR[0], VENDOR[1], VENDOR[2]]),
+        leaf(0x4000_0001, [INTERFACE, 0, 0, 0]),
+        leaf(0x4000_0002, [1, 10 << 16, 0, 0]),
+        leaf(0x4000_0003, [PRIVILEGES_LOW, PRIVILEGES_HIGH, 0, 0]),
+        leaf(0x4000_0004, [DEPRECATE_AUTO_EOI, 0, 0, 0]),
+        leaf(0x4000_0005, [vcpus, vcpus, 0, 0]),
+        // Read by Linux whatever the highest leaf is. Undefined, it would be an alias of the
+        // highest basic leaf on a virtual Intel CPU (`kvm: get_out_of_range_cpuid_entry`).
+        leaf(0x4000_0082, [0; 4]),
+    ]
+}
+
+fn leaf(function: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
+    kvm_cpuid_entry2 {
+        function,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..Default::default()
+    }
+}
+
+const HYPERVISOR_LEAVES: std::ops::Range<u32> = 0x4000_0000..0x5000_0000;
+const HYPERVISOR_PRESENT: u32 = 1 << 31;
+/// "Microsoft Hv".
+const VENDOR: [u32; 3] = [
+    u32::from_le_bytes(*b"Micr"),
+    u32::from_le_bytes(*b"osof"),
+    u32::from_le_bytes(*b"t Hv"),
+];
+/// "Hv#1".
+const INTERFACE: u32 = u32::from_le_bytes(*b"Hv#1");
+/// Reference counter, SynIC MSRs, hypercall MSRs, VP index, reference TSC page.
+const PRIVILEGES_LOW: u32 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9;
+/// HvPostMessage and HvSignalEvent.
+const PRIVILEGES_HIGH: u32 = 1 << 4 | 1 << 5;
+const DEPRECATE_AUTO_EOI: u32 = 1 << 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_vcpu_when_the_leaf_names_the_cpu_carries_its_apic_id() {
+        let first = of_vcpu(leaf(1, [0, 0xaa12_3456, 0, 0]), 3);
+        assert_eq!((first.ebx, first.ecx), (0x0312_3456, HYPERVISOR_PRESENT));
+        assert_eq!(of_vcpu(leaf(0xb, [0; 4]), 3).edx, 3);
+    }
+
+    #[test]
+    fn hyperv_leaves_spell_vendor_and_interface() {
+        let [vendor, interface, ..] = hyperv_leaves(2);
+        assert_eq!(
+            (vendor.ebx, vendor.ecx, vendor.edx),
+            (0x7263_694d, 0x666f_736f, 0x7648_2074)
+        );
+        assert_eq!(interface.eax, 0x3123_7648);
+    }
+}

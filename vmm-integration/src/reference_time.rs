@@ -1,0 +1,154 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The partition's reference time: a count of 100 ns units, as an MSR and by the reference TSC page
+//! (TLFS "Timers").
+//!
+//! Both are derived from the guest's TSC by the same formula, so that they never disagree.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::VcpuFd;
+use vm_memory::{Bytes, GuestAddress, GuestMemory};
+
+/// The registers of one VM's reference time.
+#[derive(Debug)]
+pub struct ReferenceTime {
+    /// 100 ns units per TSC tick, as a fraction of 2^64.
+    scale: u64,
+    /// Units that had passed on the TSC when the VM was created.
+    start: u64,
+    /// HV_X64_MSR_REFERENCE_TSC as the guest wrote it.
+    reference_tsc: AtomicU64,
+}
+
+impl ReferenceTime {
+    /// Begins now, by the TSC of `vcpu`; KVM keeps those of a VM's vCPUs in step.
+    pub fn new(vcpu: &VcpuFd) -> Result<Self> {
+        let khz = vcpu
+            .get_tsc_khz()
+            .context("Cannot read the frequency of the TSC")?;
+        Self::starting_at(guest_tsc(vcpu)?, khz)
+    }
+
+    /// Whether `index` is one of these registers.
+    pub fn has(index: u32) -> bool {
+        matches!(index, HV_X64_MSR_TIME_REF_COUNT | HV_X64_MSR_REFERENCE_TSC)
+    }
+
+    /// The value of a register on this vCPU; the time is read-only, so that both can be read.
+    pub fn read(&self, index: u32, vcpu: &VcpuFd) -> Result<u64> {
+        if index == HV_X64_MSR_REFERENCE_TSC {
+            return Ok(self.reference_tsc.load(Ordering::SeqCst));
+        }
+        Ok(self.at(guest_tsc(vcpu)?))
+    }
+
+    /// Takes a guest's write; false is a #GP.
+    pub fn write(&self, index: u32, value: u64, memory: &impl GuestMemory) -> bool {
+        let enabled = value & 1 != 0;
+        let page = GuestAddress(value & !0xfff);
+        let done = index == HV_X64_MSR_REFERENCE_TSC
+            && (!enabled || memory.write_slice(&self.page(), page).is_ok());
+        if done {
+            self.reference_tsc.store(value, Ordering::SeqCst);
+        }
+        done
+    }
+
+    fn starting_at(tsc: u64, khz: u32) -> Result<Self> {
+        let scale = (UNITS_PER_MS << 64).checked_div(u128::from(khz));
+        let scale = scale.and_then(|scale| u64::try_from(scale).ok());
+        let scale = scale.with_context(|| format!("A TSC of {khz} kHz is too slow"))?;
+        Ok(Self {
+            scale,
+            start: scaled(tsc, scale),
+            reference_tsc: AtomicU64::new(0),
+        })
+    }
+
+    fn at(&self, tsc: u64) -> u64 {
+        scaled(tsc, self.scale).wrapping_sub(self.start)
+    }
+
+    /// HV_REFERENCE_TSC_PAGE: sequence and padding, scale, and the offset that is added.
+    fn page(&self) -> [u8; 24] {
+        let mut page = [0; 24];
+        let fields = SEQUENCE.to_le_bytes().into_iter();
+        let fields = fields.chain(self.scale.to_le_bytes());
+        let fields = fields.chain(self.start.wrapping_neg().to_le_bytes());
+        page.iter_mut()
+            .zip(fields)
+            .for_each(|(to, from)| *to = from);
+        page
+    }
+}
+
+fn scaled(tsc: u64, scale: u64) -> u64 {
+    // Less than 2^64, because both factors are.
+    ((u128::from(tsc) * u128::from(scale)) >> 64) as u64
+}
+
+fn guest_tsc(vcpu: &VcpuFd) -> Result<u64> {
+    let entry = kvm_msr_entry {
+        index: MSR_IA32_TSC,
+        ..Default::default()
+    };
+    let mut msrs = Msrs::from_entries(&[entry]).context("Cannot ask for the guest's TSC")?;
+    vcpu.get_msrs(&mut msrs)
+        .context("Cannot read the guest's TSC")?;
+    let tsc = msrs.as_slice().first().map(|entry| entry.data);
+    tsc.context("KVM has not returned the guest's TSC")
+}
+
+const UNITS_PER_MS: u128 = 10_000;
+/// Any number but 0, which means that the page is not to be used; it never changes here.
+const SEQUENCE: u64 = 1;
+const MSR_IA32_TSC: u32 = 0x10;
+const HV_X64_MSR_TIME_REF_COUNT: u32 = 0x4000_0020;
+const HV_X64_MSR_REFERENCE_TSC: u32 = 0x4000_0021;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::GuestMemoryMmap;
+
+    fn memory() -> GuestMemoryMmap {
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x4000)]).unwrap()
+    }
+
+    fn time() -> ReferenceTime {
+        ReferenceTime::starting_at(4_000_000_000, 2_000_000).unwrap()
+    }
+
+    #[test]
+    fn at_one_second_after_the_start_is_ten_million_units() {
+        assert_eq!(time().at(4_000_000_000), 0);
+        assert!((9_999_999..=10_000_001).contains(&time().at(6_000_000_000)));
+    }
+
+    #[test]
+    fn starting_at_when_the_tsc_is_slower_than_the_unit_is_refused() {
+        assert!(ReferenceTime::starting_at(0, 0).is_err());
+        assert!(ReferenceTime::starting_at(0, 10_000).is_err());
+    }
+
+    #[test]
+    fn write_when_the_page_is_enabled_fills_it() {
+        let (time, memory) = (time(), memory());
+        assert!(time.write(HV_X64_MSR_REFERENCE_TSC, 0x2001, &memory));
+        let at = |gpa| memory.read_obj::<u64>(GuestAddress(gpa)).unwrap();
+        let offset = time.start.wrapping_neg();
+        assert_eq!([0x2000, 0x2008, 0x2010].map(at), [1, time.scale, offset]);
+    }
+
+    #[test]
+    fn write_when_the_page_is_not_in_memory_or_the_register_is_read_only_is_refused() {
+        let (time, memory) = (time(), memory());
+        assert!(!time.write(HV_X64_MSR_REFERENCE_TSC, 0x8001, &memory));
+        assert!(!time.write(HV_X64_MSR_TIME_REF_COUNT, 0, &memory));
+        assert_eq!(time.reference_tsc.load(Ordering::SeqCst), 0);
+    }
+}

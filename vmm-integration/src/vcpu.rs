@@ -1,0 +1,132 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The thread of one vCPU.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Error, Result, anyhow};
+use kvm_bindings::KVM_EXIT_INTERNAL_ERROR;
+use kvm_ioctls::{ReadMsrExit, VcpuExit, VcpuFd, WriteMsrExit};
+use vm_synic::VpIndex;
+use vm_synic::backend::emulated::{self, MsrExit};
+
+use crate::devices::PortWrite;
+use crate::reference_time::ReferenceTime;
+use crate::vm::{Shared, Stop};
+
+/// Runs the vCPU until the VM stops (`None`) or the vCPU itself ends it.
+pub(crate) fn run(vp: VpIndex, mut vcpu: VcpuFd, vm: &Shared) -> Option<Stop> {
+    let kicker = vm.host.kicker(vp)?;
+    let attached = kicker.attach(&mut vcpu);
+    loop {
+        attached.rearm(&mut vcpu);
+        if vm.stopping.load(Ordering::SeqCst) {
+            return None;
+        }
+        match step(vp, &mut vcpu, vm) {
+            Ok(None) => {}
+            Ok(Some(stop)) => return Some(stop),
+            Err(e) => return Some(Stop::Failed(describe(e, vp, &mut vcpu))),
+        }
+    }
+}
+
+/// Delivers what waits, runs the guest until its next exit, and serves that.
+fn step(vp: VpIndex, vcpu: &mut VcpuFd, vm: &Shared) -> Result<Option<Stop>> {
+    vm.manager.pre_run(vp);
+    vm.host.injector.pre_run(vp, vcpu)?;
+    let exit = match vcpu.run() {
+        Ok(exit) => exit,
+        Err(e) if e.errno() == libc::EINTR => return Ok(None),
+        Err(e) if e.errno() == libc::EAGAIN => {
+            return Ok(vm.host.injector.prepare(vp, vcpu).map(|()| None)?);
+        }
+        Err(e) => return Err(e).context("KVM_RUN failed"),
+    };
+    match serve(vp, exit, vm)? {
+        Served::Resume => Ok(None),
+        Served::Stop(stop) => Ok(Some(stop)),
+        Served::Hypercall => {
+            emulated::hypercall(&vm.manager, vp, vcpu, |_| HV_STATUS_INVALID_HYPERCALL_CODE)?;
+            Ok(None)
+        }
+        Served::ReferenceTime(index) => read_reference_time(index, vcpu, vm).map(|()| None),
+    }
+}
+
+enum Served {
+    Resume,
+    /// Needs the vCPU's registers, which the exit still borrows.
+    Hypercall,
+    /// Needs the vCPU's TSC, likewise: a register of the reference time is read.
+    ReferenceTime(u32),
+    Stop(Stop),
+}
+
+fn serve(vp: VpIndex, exit: VcpuExit<'_>, vm: &Shared) -> Result<Served> {
+    match exit {
+        VcpuExit::X86Rdmsr(mut exit) => return Ok(read_msr(vp, &mut exit, vm)),
+        VcpuExit::X86Wrmsr(mut exit) => write_msr(vp, &mut exit, vm),
+        VcpuExit::IoOut(port, _) if port == vm.hypercall_port => return Ok(Served::Hypercall),
+        VcpuExit::IoOut(port, data) => {
+            if let PortWrite::Exit(value) = vm.ports.write(vp, port, data) {
+                return Ok(Served::Stop(Stop::Exit(value)));
+            }
+        }
+        VcpuExit::IoIn(port, data) => vm.ports.read(port, data),
+        VcpuExit::MmioWrite(gpa, data) => {
+            // A write that rings no doorbell goes to an empty bus.
+            let _ = vm.manager.mmio_write(gpa, data);
+        }
+        VcpuExit::MmioRead(_, data) => data.fill(0xff),
+        VcpuExit::IrqWindowOpen | VcpuExit::Intr => {}
+        VcpuExit::Shutdown => return Ok(Served::Stop(Stop::TripleFault(vp))),
+        exit => return Err(anyhow!("Unexpected exit {exit:?}")),
+    }
+    Ok(Served::Resume)
+}
+
+fn read_msr(vp: VpIndex, exit: &mut ReadMsrExit<'_>, vm: &Shared) -> Served {
+    match emulated::read_msr(&vm.manager, vp, exit) {
+        MsrExit::NotMine if ReferenceTime::has(exit.index) => Served::ReferenceTime(exit.index),
+        _ => Served::Resume,
+    }
+}
+
+fn write_msr(vp: VpIndex, exit: &mut WriteMsrExit<'_>, vm: &Shared) {
+    if emulated::write_msr(&vm.manager, vp, exit) == MsrExit::NotMine {
+        let done = vm.time.write(exit.index, exit.data, vm.memory.as_ref());
+        *exit.error = u8::from(!done);
+    }
+}
+
+fn read_reference_time(index: u32, vcpu: &mut VcpuFd, vm: &Shared) -> Result<()> {
+    let value = vm.time.read(index, vcpu)?;
+    // SAFETY: the last exit was an MSR exit, so that this is the union's member; any bits are
+    // valid.
+    let exit = unsafe { &mut vcpu.get_kvm_run().__bindgen_anon_1.msr };
+    exit.data = value;
+    exit.error = 0;
+    Ok(())
+}
+
+/// Adds to an error which vCPU it hit, and where in the guest.
+fn describe(error: Error, vp: VpIndex, vcpu: &mut VcpuFd) -> Error {
+    let place = match vcpu.get_regs() {
+        Ok(regs) => format!("RIP {:#x}", regs.rip),
+        Err(e) => format!("RIP unknown: {e}"),
+    };
+    let run = vcpu.get_kvm_run();
+    let cause = if run.exit_reason == KVM_EXIT_INTERNAL_ERROR {
+        // SAFETY: the exit reason says that KVM has filled in this member of the union.
+        format!(", KVM suberror {}", unsafe {
+            run.__bindgen_anon_1.internal.suberror
+        })
+    } else {
+        String::new()
+    };
+    error.context(format!("{vp} cannot go on ({place}{cause})"))
+}
+
+const HV_STATUS_INVALID_HYPERCALL_CODE: u64 = 2;
