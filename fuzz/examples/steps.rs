@@ -1,0 +1,28 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Prints the steps of an input: `cargo run --example steps msr artifacts/msr/crash-1`.
+
+use std::{env, fs, io};
+use vm_synic_fuzz::{guest_pages, hypercall, msr, op};
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let [target, path] = arguments.as_slice() else {
+        return Err(io::Error::other("usage: steps <target> <file>"));
+    };
+    let actions = match target.as_str() {
+        "msr" => msr::ACTIONS,
+        "hypercall" => hypercall::ACTIONS,
+        "guest_pages" => guest_pages::ACTIONS,
+        _ => return Err(io::Error::other("a target without steps")),
+    };
+    let data = fs::read(path)?;
+    let (head, ops) = op::split(&data);
+    println!("configuration {head:?}");
+    for op in ops {
+        let action = actions[usize::from(op.action) % actions.len()];
+        println!("{action:?} {op:x?}");
+    }
+    Ok(())
+}
