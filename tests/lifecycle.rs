@@ -3,15 +3,13 @@
 
 //! VPs are plugged in and out, the manager pauses, resumes and resets, and the memory map changes.
 
-use std::io;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vm_synic::abi::Register;
 use vm_synic::test_utils::{HostCall, MockGuest, MockVm};
 use vm_synic::{
-    Config, DoorbellTarget, Error, EventFlag, Host, Message, MessageType, MsrError, NotReady,
-    PortId, PostError, Posted, RingError, SignalError, SintAddr, SintIndex, SintInterrupt,
-    SynicManager, VpIndex, WhenMasked,
+    Config, DoorbellTarget, Error, EventFlag, Message, MessageType, MsrError, NotReady, PortId,
+    PostError, Posted, RingError, SignalError, SintAddr, SintIndex, VpIndex, WhenMasked,
 };
 
 const VP: VpIndex = VpIndex::new(0);
@@ -296,65 +294,6 @@ fn pause_before_the_vp_ran_again_goes_on_holding() {
     vm.manager.pre_run(VP);
     assert_eq!(post(&vm, 2), Ok(Posted::Queued));
     assert!(ram(&vm) == before);
-}
-
-/// A host that calls back into the manager from everything it is called for.
-#[derive(Default)]
-struct Nosy(OnceLock<Weak<SynicManager<Memory>>>);
-
-impl Nosy {
-    fn meddle(&self) {
-        if let Some(manager) = self.0.get().and_then(Weak::upgrade) {
-            drop(manager.snapshot());
-            let _ = manager.add_vp(OTHER);
-        }
-    }
-}
-
-impl Host for Nosy {
-    fn assert_sint(&self, _interrupt: SintInterrupt) -> io::Result<()> {
-        self.meddle();
-        Ok(())
-    }
-
-    fn route(&self, _vp: VpIndex, _sint: SintIndex, _vector: Option<u8>) -> io::Result<()> {
-        self.meddle();
-        Ok(())
-    }
-
-    fn kick(&self, _vp: VpIndex) {
-        self.meddle();
-    }
-
-    fn writable(&self, _addr: SintAddr) {
-        self.meddle();
-    }
-}
-
-#[test]
-fn host_may_call_the_manager_from_every_call() {
-    let vm = MockVm::new(Config::new(2), 1);
-    let host = Arc::new(Nosy::default());
-    let config = Config {
-        queue_depth: 0,
-        ..Config::new(2)
-    };
-    let manager = SynicManager::new(config, vm.memory.clone(), host.clone());
-    manager.add_vp(VP).unwrap();
-    let mut guest = vm.guest(VP).under(manager.clone());
-    guest.enable_all();
-    assert!(host.0.set(Arc::downgrade(&manager)).is_ok());
-
-    // Each of these waits for ever if the manager holds a lock that the host's call needs.
-    guest.unmask(SINT, 0xF3);
-    while manager.post_message(ADDR, &message(1)).is_ok() {}
-    manager.reset_vp(VP).unwrap();
-    manager.reset();
-    manager.remove_vp(VP).unwrap();
-    manager.pause();
-    let state = manager.save().unwrap();
-    manager.restore(&state).unwrap();
-    manager.resume();
 }
 
 #[test]

@@ -3,17 +3,14 @@
 
 //! Messages arrive in order, each once, each with its interrupt, and each is accounted for.
 
-use std::io;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use vm_memory::GuestMemoryMmap;
-use vm_synic::abi::{MESSAGE_PAYLOAD_MAX, Register, Sint};
-use vm_synic::ownership::SynicPage;
-use vm_synic::test_utils::{MockGuest, MockVm, RecordingHost};
+use vm_synic::abi::{MESSAGE_PAYLOAD_MAX, Sint};
+use vm_synic::test_utils::{MockGuest, MockVm};
 use vm_synic::{
-    Config, DoorbellTarget, Host, Message, MessageCounters, MessageType, NotReady, PortId,
-    PostError, Posted, SintAddr, SintIndex, SintInterrupt, SynicManager, VpIndex, WhenDisabled,
-    WhenMasked,
+    Config, Message, MessageCounters, MessageType, NotReady, PostError, Posted, SintAddr,
+    SintIndex, SintInterrupt, VpIndex, WhenDisabled, WhenMasked,
 };
 
 const VP: VpIndex = VpIndex::new(0);
@@ -175,79 +172,6 @@ fn busy_slot_of_one_sint_holds_up_no_other() {
 }
 
 #[test]
-fn queue_takes_its_depth_and_refuses_the_next_until_there_is_room() {
-    let (vm, guest) = up();
-    post_all(&vm, 0..=DEPTH as u8);
-    assert_eq!(post(&vm, 99), Err(PostError::WouldBlock(ADDR)));
-    assert_eq!(counters(&vm, SINT).dropped.full, 1);
-
-    guest.take_message(SINT);
-    assert_eq!(vm.host.take_writable(), [ADDR]);
-    assert_eq!(post(&vm, 5), Ok(Posted::Queued));
-    assert_eq!(bodies(&guest.take_messages(SINT)), [1, 2, 3, 4, 5]);
-    assert_eq!(vm.host.take_writable(), [], "nobody was refused since");
-}
-
-#[test]
-fn queue_of_depth_0_takes_what_fits_the_slot() {
-    let config = Config {
-        queue_depth: 0,
-        ..Config::new(1)
-    };
-    let vm = MockVm::new(config, 1);
-    let mut guest = vm.guest(VP);
-    guest.enable_all();
-    guest.unmask(SINT, 0xF3);
-    assert_eq!(post(&vm, 1), Ok(Posted::Delivered));
-    assert_eq!(post(&vm, 2), Err(PostError::WouldBlock(ADDR)));
-}
-
-/// Fills the queue of SINT2 behind a busy slot, and has a poster refused.
-fn overfill(vm: &MockVm) {
-    post_all(vm, 0..=DEPTH as u8);
-    assert_eq!(post(vm, 99), Err(PostError::WouldBlock(ADDR)));
-    vm.host.take_calls();
-}
-
-#[test]
-fn poster_that_was_refused_hears_when_the_guest_gives_the_queue_up() {
-    type Act = fn(&MockVm, &MockGuest<Memory>);
-    let acts: [Act; 4] = [
-        |_, guest| guest.set_scontrol(false),
-        |_, guest| guest.disable(SynicPage::Message),
-        |vm, _| vm.manager.reset(),
-        |vm, _| vm.manager.reset_vp(VP).unwrap(),
-    ];
-    for (number, act) in acts.into_iter().enumerate() {
-        let (vm, guest) = up();
-        overfill(&vm);
-        act(&vm, &guest);
-        assert_eq!(vm.host.take_writable(), [ADDR], "act {number}");
-    }
-}
-
-#[test]
-fn poster_that_was_refused_hears_when_an_unmask_makes_room() {
-    let config = Config {
-        queue_depth: 1,
-        when_masked: WhenMasked::Hold,
-        ..Config::new(1)
-    };
-    let vm = MockVm::new(config, 1);
-    let mut guest = vm.guest(VP);
-    guest.enable_all();
-    post(&vm, 1).unwrap();
-    assert_eq!(post(&vm, 2), Err(PostError::WouldBlock(ADDR)));
-    vm.host.take_calls();
-
-    guest.unmask(SINT, 0xF3);
-
-    assert_eq!(vm.host.take_writable(), [ADDR]);
-    assert_eq!(post(&vm, 2), Ok(Posted::Queued));
-    assert_eq!(bodies(&guest.take_messages(SINT)), [1, 2]);
-}
-
-#[test]
 fn guest_that_empties_the_slot_without_eom_gets_the_older_message_with_the_next_post() {
     let (vm, guest) = up();
     post(&vm, 1).unwrap();
@@ -274,6 +198,20 @@ fn messages_that_waited_when_the_sint_was_masked_are_drained_by_eom_without_an_i
     assert_eq!(vm.host.take_interrupts(), []);
     let interrupts = vm.manager.snapshot().vps[0].plain.counters(SINT).interrupts;
     assert_eq!((interrupts.raised, interrupts.muted), (1, 2));
+}
+
+#[test]
+fn unmask_with_a_message_that_an_eom_brought_meanwhile_raises_its_interrupt() {
+    let (vm, mut guest) = up();
+    post_all(&vm, 1..=2);
+    guest.mask(SINT);
+    guest.take_message(SINT);
+    vm.host.take_calls();
+
+    guest.unmask(SINT, 0xF3);
+
+    assert_eq!(vm.host.take_interrupts().len(), 1);
+    assert_eq!(guest.take_message(SINT), Some(message(2)));
 }
 
 #[test]
@@ -332,58 +270,6 @@ fn message_to_a_vp_or_bank_that_is_not_there_is_the_vmms_fault() {
 }
 
 #[test]
-fn notice_of_an_event_ring_is_accepted_by_a_full_queue_and_by_a_masked_sint0() {
-    for is_masked in [false, true] {
-        let (vm, guest) = up();
-        let doorbell = Sint::new().with_vector(0xF3).with_as_intercept(true);
-        guest.unmask(SintIndex::INTERCEPT, 0xF3);
-        guest.set_sint(SintIndex::DOORBELL, doorbell);
-        let sint0 = SintAddr::new(VP, SintIndex::INTERCEPT);
-        while vm.manager.post_message(sint0, &message(1)).is_ok() {}
-        if is_masked {
-            guest.mask(SintIndex::INTERCEPT);
-        }
-
-        let (target, port) = (DoorbellTarget::Vp(VP), PortId::new(1).unwrap());
-        let rung = vm.manager.ring_doorbell(target, SintIndex::DOORBELL, port);
-
-        assert_eq!(rung, Ok(()));
-        let last = *guest.take_messages(SintIndex::INTERCEPT).last().unwrap();
-        assert_eq!(last.message_type(), MessageType::SYNIC_SINT_INTERCEPT);
-        assert_eq!(last.payload(), 5u32.to_le_bytes());
-        counters(&vm, SintIndex::INTERCEPT);
-    }
-}
-
-/// The slot and the queue of SINT0 full, with a notice at the head of the queue.
-fn overfill_behind_a_notice(vm: &MockVm, guest: &MockGuest<Memory>) -> SintAddr {
-    let doorbell = Sint::new().with_vector(0xF3).with_as_intercept(true);
-    guest.unmask(SintIndex::INTERCEPT, 0xF3);
-    guest.set_sint(SintIndex::DOORBELL, doorbell);
-    let sint0 = SintAddr::new(VP, SintIndex::INTERCEPT);
-    vm.manager.post_message(sint0, &message(0)).unwrap();
-    let (target, port) = (DoorbellTarget::Vp(VP), PortId::new(1).unwrap());
-    let rung = vm.manager.ring_doorbell(target, SintIndex::DOORBELL, port);
-    rung.unwrap();
-    while vm.manager.post_message(sint0, &message(1)).is_ok() {}
-    vm.host.take_calls();
-    sint0
-}
-
-#[test]
-fn post_that_finds_the_slot_just_emptied_and_the_queue_full_interrupts_for_what_it_moved_on() {
-    let (vm, guest) = up();
-    let sint0 = overfill_behind_a_notice(&vm, &guest);
-    guest.clear_slot(SintIndex::INTERCEPT);
-
-    let _ = vm.manager.post_message(sint0, &message(2));
-
-    let moved_on = guest.peek_message(SintIndex::INTERCEPT).unwrap();
-    assert_eq!(moved_on.message_type(), MessageType::SYNIC_SINT_INTERCEPT);
-    assert_eq!(vm.host.take_interrupts().len(), 1);
-}
-
-#[test]
 fn interrupt_that_the_host_cannot_raise_is_counted_and_the_message_stays() {
     let (vm, guest) = up();
     vm.host.set_failing(true);
@@ -391,74 +277,4 @@ fn interrupt_that_the_host_cannot_raise_is_counted_and_the_message_stays() {
     let interrupts = vm.manager.snapshot().vps[0].plain.counters(SINT).interrupts;
     assert_eq!(interrupts.failed, 1);
     assert_eq!(guest.take_message(SINT), Some(message(1)));
-}
-
-#[test]
-fn counters_tell_what_became_of_each_message() {
-    let (vm, guest) = up();
-    overfill(&vm);
-    guest.take_message(SINT);
-    guest.mask(SINT);
-    assert!(post(&vm, 9).is_err());
-    guest.set(Register::Simp, 0).unwrap();
-
-    let counters = counters(&vm, SINT);
-
-    assert_eq!((counters.posted, counters.delivered), (7, 2));
-    assert_eq!((counters.queued, counters.redelivered), (4, 1));
-    assert_eq!((counters.dropped.full, counters.dropped.masked), (1, 1));
-    assert_eq!((counters.dropped.page_off, counters.waiting), (3, 0));
-}
-
-/// A VMM that posts as soon as it hears of an interrupt or of room.
-#[derive(Default)]
-struct Eager {
-    manager: OnceLock<Arc<SynicManager<Memory>>>,
-    seen: RecordingHost,
-}
-
-impl Eager {
-    fn post(&self, body: u8) {
-        let manager = self.manager.get().unwrap();
-        let _ = manager.post_message(ADDR, &message(body));
-        let _ = manager.snapshot();
-    }
-}
-
-impl Host for Eager {
-    fn assert_sint(&self, interrupt: SintInterrupt) -> io::Result<()> {
-        self.post(1);
-        self.seen.assert_sint(interrupt)
-    }
-
-    fn writable(&self, addr: SintAddr) {
-        self.post(2);
-        self.seen.writable(addr);
-    }
-}
-
-#[test]
-fn host_may_call_the_manager_from_each_of_its_callbacks() {
-    let host = Arc::new(Eager::default());
-    let vm = MockVm::new(Config::new(1), 0);
-    let config = Config {
-        queue_depth: 1,
-        ..Config::new(1)
-    };
-    let manager = SynicManager::new(config, vm.memory.clone(), host.clone());
-    assert!(host.manager.set(manager.clone()).is_ok());
-    manager.add_vp(VP).unwrap();
-    let mut guest = MockGuest::new(manager.clone(), vm.memory, VP, 0x1000..0x8000);
-    guest.enable_all();
-    guest.unmask(SINT, 0xF3);
-
-    manager.post_message(ADDR, &message(0)).unwrap();
-    assert!(manager.post_message(ADDR, &message(9)).is_err());
-    let taken = [(); 3].map(|()| guest.take_message(SINT));
-
-    assert_eq!(
-        taken,
-        [Some(message(0)), Some(message(1)), Some(message(1))]
-    );
-    assert_ne!(host.seen.take_writable(), []);
 }

@@ -267,7 +267,7 @@ fn sint_that_is_programmed_tells_the_host_its_route() {
     guest.wrmsr(SINT0 + 2, 0xF3).unwrap();
     guest.wrmsr(SINT0 + 2, 0x1_00F3).unwrap();
     assert!(guest.wrmsr(SINT0 + 2, 5).is_err());
-    let routed = [Some(0xF3), None].map(|vector| HostCall::Route(VP, sint, vector));
+    let routed = [Some(0xF3), None].map(|vector| HostCall::Route(SintAddr::new(VP, sint), vector));
     assert_eq!(vm.host.take_calls(), routed);
 }
 

@@ -4,6 +4,7 @@
 //! A manager that was saved and restored goes on as if nothing had happened.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vm_synic::abi::{Register, Sint};
 use vm_synic::state::State;
@@ -190,7 +191,7 @@ fn restored_registers_read_as_before_and_routes_are_told_to_the_host() {
         assert_eq!(guest.rdmsr(msr), value, "{msr:#x}");
     }
     let calls = next.host.take_calls();
-    let route = HostCall::Route(VP, RING, Some(0xF5));
+    let route = HostCall::Route(SintAddr::new(VP, RING), Some(0xF5));
     assert!(calls.contains(&route), "{calls:?}");
 }
 
@@ -260,6 +261,31 @@ fn ring_whose_kernel_is_gone_is_left_alone_after_a_restore_too() {
         guest.under(next.manager.clone()).get(Register::Sirbp) & 1,
         1
     );
+}
+
+#[test]
+fn save_while_posters_go_on_is_of_one_moment() {
+    let (vm, _guest) = up();
+    vm.manager.pause();
+    let stop = Arc::new(AtomicBool::new(false));
+    let poster = {
+        let (vm, stop) = (vm.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut port = 0;
+            while !stop.load(Ordering::SeqCst) {
+                let _ = post(&vm, 1);
+                port = port % 1000 + 1;
+                ring(&vm, port);
+            }
+        })
+    };
+
+    let states: Vec<_> = (0..100).map(|_| vm.manager.save().unwrap()).collect();
+    stop.store(true, Ordering::SeqCst);
+    poster.join().unwrap();
+
+    // A state whose counters and queues are not of one moment is refused.
+    states.iter().for_each(|state| drop(restored(&vm, state)));
 }
 
 #[test]

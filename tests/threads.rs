@@ -22,9 +22,11 @@ use vm_synic::{
 const VPS: u32 = 2;
 const DELIVERERS: u32 = 3;
 /// By each deliverer to each VP.
-const COUNT: u32 = 2_000;
+const COUNT: u32 = 5_000;
+/// Signals by each signaller to each VP; a signal is quick, and so are the races around it.
+const SIGNALS: u32 = 20_000;
 /// How often a thread looks for what must come before it gives up.
-const PATIENCE: u32 = 20_000_000;
+const PATIENCE: u32 = 5_000_000;
 const FLAGS: u16 = 70;
 const VMBUS: SintIndex = SintIndex::VMBUS;
 const SINT0: SintIndex = SintIndex::INTERCEPT;
@@ -146,7 +148,7 @@ impl Vm {
     /// Signals each flag again and again; adds to `fresh` what was newly set, by flag.
     fn signal_all(&self, vp: u32, fresh: &[AtomicU64]) {
         let addr = SintAddr::new(VpIndex::new(vp), VMBUS);
-        for number in 0..COUNT {
+        for number in 0..SIGNALS {
             let flag = EventFlag::new(number as u16 % FLAGS).unwrap();
             let is_fresh = self.manager.signal_event(addr, flag).unwrap();
             fresh[usize::from(flag.get())].fetch_add(is_fresh.into(), SeqCst);

@@ -4,7 +4,7 @@
 //! Event flags.
 
 use crate::rig::{Page, Rig, VMBUS};
-use crate::table::Table;
+use crate::table::{Table, What};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vm_memory::VolatileMemory;
@@ -12,12 +12,13 @@ use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
 use vm_synic::EventFlag;
 
 pub fn rows(table: &mut Table) {
-    fresh::<()>(table, "signal a clear flag, guest clears it", "12.0-13.5");
-    fresh::<AtomicBitmap>(table, "signal a clear flag, dirty tracking", "");
+    let plain = What::new("signal a clear flag, guest clears it", 1);
+    fresh::<()>(table, plain.openvmm("12.0-13.5"));
+    fresh::<AtomicBitmap>(table, What::new("the same with dirty tracking", 1));
     coalesced(table);
 }
 
-fn fresh<B>(table: &mut Table, name: &'static str, openvmm: &'static str)
+fn fresh<B>(table: &mut Table, what: What)
 where
     B: NewBitmap + Send + Sync + 'static,
 {
@@ -35,7 +36,7 @@ where
         assert_eq!(flags.fetch_or(black_box(1 << 5), Ordering::SeqCst), 0);
         clear();
     };
-    table.row(name, openvmm, ours, floor);
+    table.row(what, ours, floor);
 }
 
 fn coalesced(table: &mut Table) {
@@ -52,5 +53,6 @@ fn coalesced(table: &mut Table) {
         let before = flags.fetch_or(black_box(1 << 5), Ordering::SeqCst);
         assert_eq!(before, 1 << 5);
     };
-    table.row("signal a flag that is set", "8.5-10.0", ours, floor);
+    let what = What::new("signal a flag that is set", 0).openvmm("8.5-10.0");
+    table.row(what, ours, floor);
 }

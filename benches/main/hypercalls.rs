@@ -6,7 +6,7 @@
 //! The floor of both is a lookup in a map of the same size that nobody else can change.
 
 use crate::rig::{Page, Rig, VMBUS, gpa};
-use crate::table::Table;
+use crate::table::{Table, What};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use vm_synic::{
 pub fn rows(table: &mut Table) {
     signal_event(table);
     post_message(table);
-    doorbell(table, "doorbell among 1", 1);
-    doorbell(table, "doorbell among 100", 100);
-    doorbell(table, "doorbell among 10,000", 10_000);
+    doorbell(table, What::new("doorbell among 1", 0), 1);
+    doorbell(table, What::new("doorbell among 100", 0), 100);
+    doorbell(table, What::new("doorbell among 10,000", 0), 10_000);
 }
 
 fn signal_event(table: &mut Table) {
@@ -54,7 +54,8 @@ fn signal_event(table: &mut Table) {
         let handler = handlers.get(&black_box(id));
         handler.map(|handler| handler(3)).unwrap();
     };
-    table.row("HvSignalEvent, 256 ports", "18.9-29.9", ours, floor);
+    let what = What::new("HvSignalEvent, 256 ports", 0).openvmm("18.9-29.9");
+    table.row(what, ours, floor);
 }
 
 fn post_message(table: &mut Table) {
@@ -90,16 +91,13 @@ fn post_message(table: &mut Table) {
         let handler = handlers.get(&u32::from(message[0]));
         handler.map(|handler| handler(&message)).unwrap();
     };
-    table.row(
-        "HvPostMessage of 240 bytes, 256 ports",
-        "19.4-29.5",
-        ours,
-        floor,
-    );
+    let what = What::new("HvPostMessage of 240 bytes, 256 ports", 0).openvmm("19.4-29.5");
+    // That figure starts with the message in hand; ours reads it from guest memory.
+    table.row(what, ours, floor);
 }
 
 /// The doorbells lead to a VP that is not plugged in: what is measured ends where one is found.
-fn doorbell(table: &mut Table, name: &'static str, count: u64) {
+fn doorbell(table: &mut Table, what: What, count: u64) {
     let rig: Rig = Rig::new(1);
     let sink = DoorbellSink::Ring {
         target: DoorbellTarget::Vp(VpIndex::new(1)),
@@ -122,7 +120,7 @@ fn doorbell(table: &mut Table, name: &'static str, count: u64) {
         index = (index + STRIDE) % count;
         assert_eq!(map.get(&black_box(addresses(index))), Some(&1));
     };
-    table.row(name, "", ours, floor);
+    table.row(what, ours, floor);
 }
 
 /// A port, with as many connections as a busy guest has.

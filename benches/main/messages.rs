@@ -4,18 +4,19 @@
 //! Messages into the slot, and through the queue.
 
 use crate::rig::{EOM, Page, Rig, Slot, VMBUS};
-use crate::table::Table;
+use crate::table::{Table, What};
 use std::hint::black_box;
 use vm_synic::{Message, MessageType};
 
 pub fn rows(table: &mut Table) {
-    post(table, "post 240 bytes, consume", "20.5-29.5", 240);
-    post(table, "post 16 bytes, consume", "", 16);
+    let long = What::new("post 240 bytes, consume", 1);
+    post(table, long.openvmm("20.5-29.5"), 240);
+    post(table, What::new("post 16 bytes, consume", 1), 16);
     queued(table);
     pair(table);
 }
 
-fn post(table: &mut Table, name: &'static str, openvmm: &'static str, len: usize) {
+fn post(table: &mut Table, what: What, len: usize) {
     let rig: Rig = Rig::new(1);
     let area = rig.area(VMBUS, Page::Messages);
     let slot = Slot::new(&area);
@@ -30,7 +31,7 @@ fn post(table: &mut Table, name: &'static str, openvmm: &'static str, len: usize
         slot.fill(black_box(&bytes));
         assert!(!slot.consume());
     };
-    table.row(name, openvmm, ours, floor);
+    table.row(what, ours, floor);
 }
 
 /// The slot stays full: every message waits for the EOM of the one before it.
@@ -58,12 +59,8 @@ fn queued(table: &mut Table) {
         assert!(slot.consume());
         slot.fill(black_box(&waiting));
     };
-    table.row(
-        "post to a full slot, consume, EOM",
-        "41.4-64.5",
-        ours,
-        floor,
-    );
+    let what = What::new("post to a full slot, consume, EOM", 1).openvmm("41.4-64.5");
+    table.row(what, ours, floor);
 }
 
 /// Two messages into an empty slot.
@@ -94,7 +91,8 @@ fn pair(table: &mut Table) {
         slot.fill(black_box(&waiting));
         assert!(!slot.consume());
     };
-    table.row("post two, consume, EOM, consume", "99.5-131.7", ours, floor);
+    let what = What::new("post two, consume, EOM, consume", 2).openvmm("99.5-131.7");
+    table.row(what, ours, floor);
 }
 
 /// A message, and the same as a slot holds it.

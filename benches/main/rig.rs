@@ -13,17 +13,24 @@ use vm_synic::{
     Config, Host, RingMemory, SintAddr, SintIndex, SintInterrupt, SynicManager, VpIndex,
 };
 
-/// The cheapest VMM there can be: it counts the interrupts of each VP.
+/// The cheapest VMM there can be: it counts the interrupts of each SINT.
 pub struct Bell(Vec<Count>);
 
 /// In a cache line of its own.
 #[derive(Default)]
-#[repr(align(128))]
-pub struct Count(AtomicU64);
+#[repr(align(64))]
+struct Count(AtomicU64);
+
+impl Bell {
+    pub fn new(vps: u32) -> Self {
+        Self((0..vps * 16).map(|_| Count::default()).collect())
+    }
+}
 
 impl Host for Bell {
     fn assert_sint(&self, interrupt: SintInterrupt) -> io::Result<()> {
-        if let Some(Count(count)) = self.0.get(interrupt.addr.vp.get() as usize) {
+        let SintAddr { vp, sint, .. } = interrupt.addr;
+        if let Some(Count(count)) = self.0.get(vp.get() as usize * 16 + sint.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -51,7 +58,7 @@ impl<B: NewBitmap + Send + Sync + 'static> Rig<B> {
     pub fn new(vps: u32) -> Self {
         let ram = [(GuestAddress(0), vps as usize * 0x4000)];
         let memory = Arc::new(GuestMemoryMmap::from_ranges(&ram).unwrap());
-        let host = Arc::new(Bell((0..vps).map(|_| Count::default()).collect()));
+        let host = Arc::new(Bell::new(vps));
         let manager = SynicManager::new(Config::new(vps + 1), memory.clone(), host);
         for vp in (0..vps).map(VpIndex::new) {
             manager.add_vp(vp).unwrap();

@@ -4,16 +4,16 @@
 //! Event rings, from the producer to a guest that drains them.
 
 use crate::rig::{Page, Rig, Ring};
-use crate::table::Table;
+use crate::table::{Table, What};
 use std::hint::black_box;
 use vm_synic::{DoorbellTarget, PortId, RingConsumer, RingMemory, SintAddr, SintIndex, VpIndex};
 
 pub fn rows(table: &mut Table) {
-    push_and_drain(table, "ring 1 port, drain", 1);
-    push_and_drain(table, "ring 32 ports, drain", 32);
+    push_and_drain(table, What::new("ring 1 port, drain", 1), 1);
+    push_and_drain(table, What::new("ring 32 ports, drain", 1), 32);
 }
 
-fn push_and_drain(table: &mut Table, name: &'static str, ports: u32) {
+fn push_and_drain(table: &mut Table, what: What, ports: u32) {
     let rig: Rig = Rig::new(1);
     let addr = SintAddr::new(VpIndex::new(0), SintIndex::DOORBELL);
     let area = rig.area(addr, Page::Rings);
@@ -38,7 +38,7 @@ fn push_and_drain(table: &mut Table, name: &'static str, ports: u32) {
         }
         assert_eq!(drain(&mut guest, &ring), ports);
     };
-    table.row(name, "", ours, floor);
+    table.row(what, ours, floor);
 }
 
 /// The floor of a producer: what the protocol asks for, without a lock, an overflow or a count.

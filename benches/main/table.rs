@@ -3,20 +3,48 @@
 
 //! Rows that are measured beside their floors, and the table of them.
 
+use crate::rig::{Bell, VMBUS};
 use criterion::Criterion;
+use std::hint::black_box;
 use std::time::{Duration, Instant};
+use vm_synic::{Host, SintInterrupt};
 
 /// Runs rows, and prints them all in the end.
 pub struct Table {
     criterion: Criterion,
     rows: Vec<Row>,
+    /// The interrupt callback, which the floors do without.
+    callback: Samples,
 }
 
 struct Row {
-    name: &'static str,
+    what: What,
     ours: Samples,
     floor: Samples,
+}
+
+/// One operation.
+#[derive(Clone, Copy)]
+pub struct What {
+    name: &'static str,
+    callbacks: u32,
     openvmm: &'static str,
+}
+
+impl What {
+    /// An operation that interrupts the guest a number of times.
+    pub const fn new(name: &'static str, callbacks: u32) -> Self {
+        Self {
+            name,
+            callbacks,
+            openvmm: "",
+        }
+    }
+
+    /// With OpenVMM's figure for the same operation.
+    pub const fn openvmm(self, openvmm: &'static str) -> Self {
+        Self { openvmm, ..self }
+    }
 }
 
 /// Nanoseconds per operation.
@@ -25,24 +53,19 @@ struct Samples(Vec<f64>);
 
 impl Table {
     pub fn new(criterion: Criterion) -> Self {
-        Self {
+        let mut table = Self {
             criterion,
             rows: Vec::new(),
-        }
+            callback: Samples::default(),
+        };
+        table.measure_callback();
+        table
     }
 
-    /// Measures one operation through the manager and as its floor. `openvmm` is that project's
-    /// figure for the same operation, or empty.
-    pub fn row(
-        &mut self,
-        name: &'static str,
-        openvmm: &'static str,
-        mut ours: impl FnMut(),
-        mut floor: impl FnMut(),
-    ) {
+    /// Measures one operation through the manager and as its floor.
+    pub fn row(&mut self, what: What, mut ours: impl FnMut(), mut floor: impl FnMut()) {
         self.timed_row(
-            name,
-            openvmm,
+            what,
             |iterations| time(iterations, &mut ours),
             |iterations| time(iterations, &mut floor),
         );
@@ -51,16 +74,14 @@ impl Table {
     /// As [`row`](Self::row), where both sides run a number of operations and say how long it took.
     pub fn timed_row(
         &mut self,
-        name: &'static str,
-        openvmm: &'static str,
+        what: What,
         ours: impl FnMut(u64) -> Duration,
         floor: impl FnMut(u64) -> Duration,
     ) {
         let row = Row {
-            name,
-            floor: self.measure(name, "floor", floor),
-            ours: self.measure(name, "vm-synic", ours),
-            openvmm,
+            what,
+            floor: self.measure(what.name, "floor", floor),
+            ours: self.measure(what.name, "vm-synic", ours),
         };
         self.rows.push(row);
     }
@@ -87,25 +108,38 @@ impl Table {
         if self.rows.is_empty() {
             return;
         }
+        let callback = self.callback.best();
         println!(
-            "\n{:<44} {:>9} {:>9} {:>9} {:>6} {:>10}",
-            "ns per operation", "vm-synic", "(median)", "floor", "ratio", "OpenVMM*"
+            "\n{:<42} {:>8} {:>8} {:>8} {:>6} {:>6} {:>10}",
+            "ns per operation", "vm-synic", "(median)", "floor", "ratio", "and cb", "OpenVMM*"
         );
-        for Row {
-            name,
-            ours,
-            floor,
-            openvmm,
-        } in &self.rows
-        {
-            let (best, median) = (ours.quantile(0.0), ours.quantile(0.5));
-            let floor = floor.quantile(0.0);
-            let ratio = best / floor;
-            println!(
-                "{name:<44} {best:>9.1} {median:>9.1} {floor:>9.1} {ratio:>6.2} {openvmm:>10}"
-            );
+        for row in &self.rows {
+            row.print(callback);
         }
-        println!("* OpenVMM 1488a37b7, best..worst of 6 runs, taken on a Zen 4 VM: not this run.");
+        println!(
+            "ratio: of the fastest samples. and cb: with the VMM's interrupt callbacks, {callback:.1} \
+             ns each, added to the floor."
+        );
+        println!("* OpenVMM 1488a37b7, best-worst of 6 runs on a Zen 4 VM: not this machine.");
+    }
+}
+
+impl Row {
+    fn print(&self, callback: f64) {
+        let What {
+            name,
+            callbacks,
+            openvmm,
+        } = self.what;
+        let (best, median) = (self.ours.best(), self.ours.median());
+        let floor = self.floor.best();
+        let (ratio, fair) = (
+            best / floor,
+            best / (floor + callback * f64::from(callbacks)),
+        );
+        println!(
+            "{name:<42} {best:>8.1} {median:>8.1} {floor:>8.1} {ratio:>6.2} {fair:>6.2} {openvmm:>10}"
+        );
     }
 }
 
@@ -119,11 +153,19 @@ impl Samples {
         }
     }
 
-    fn quantile(&self, which: f64) -> f64 {
+    fn best(&self) -> f64 {
+        self.sorted().first().copied().unwrap_or(0.0)
+    }
+
+    fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().saturating_sub(1) as f64;
-        sorted.get((last * which) as usize).copied().unwrap_or(0.0)
+        sorted
     }
 }
 

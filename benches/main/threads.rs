@@ -5,7 +5,7 @@
 //! thread. Beyond the number of CPUs, threads take turns.
 
 use crate::rig::{Page, Rig, Slot};
-use crate::table::Table;
+use crate::table::{Table, What};
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +15,59 @@ use vm_memory::VolatileMemory;
 use vm_synic::{EventFlag, Message, MessageType, Posted, SintAddr, SintIndex, VpIndex};
 
 pub fn rows(table: &mut Table) {
-    signal(table, "signal and clear, 1 thread", 1, own_vp);
-    signal(table, "signal and clear, 2 threads, 2 VPs", 2, own_vp);
-    signal(table, "signal and clear, 4 threads, 4 VPs", 4, own_vp);
-    signal(table, "signal and clear, 2 threads, 1 VP", 2, same_vp);
-    signal(table, "signal and clear, 4 threads, 1 VP", 4, same_vp);
-    post(table, "post and consume, 1 thread", 1, own_vp);
-    post(table, "post and consume, 2 threads, 2 VPs", 2, own_vp);
-    post(table, "post and consume, 4 threads, 4 VPs", 4, own_vp);
-    post(table, "post and consume, 2 threads, 1 VP", 2, same_vp);
-    post(table, "post and consume, 4 threads, 1 VP", 4, same_vp);
+    signal(table, What::new("signal and clear, 1 thread", 1), 1, own_vp);
+    signal(
+        table,
+        What::new("signal and clear, 2 threads, 2 VPs", 1),
+        2,
+        own_vp,
+    );
+    signal(
+        table,
+        What::new("signal and clear, 4 threads, 4 VPs", 1),
+        4,
+        own_vp,
+    );
+    signal(
+        table,
+        What::new("signal and clear, 2 threads, 1 VP", 1),
+        2,
+        same_vp,
+    );
+    signal(
+        table,
+        What::new("signal and clear, 4 threads, 1 VP", 1),
+        4,
+        same_vp,
+    );
+    post(table, What::new("post and consume, 1 thread", 1), 1, own_vp);
+    post(
+        table,
+        What::new("post and consume, 2 threads, 2 VPs", 1),
+        2,
+        own_vp,
+    );
+    post(
+        table,
+        What::new("post and consume, 4 threads, 4 VPs", 1),
+        4,
+        own_vp,
+    );
+    post(
+        table,
+        What::new("post and consume, 2 threads, 1 VP", 1),
+        2,
+        same_vp,
+    );
+    post(
+        table,
+        What::new("post and consume, 4 threads, 1 VP", 1),
+        4,
+        same_vp,
+    );
 }
 
-fn signal(table: &mut Table, name: &'static str, threads: u32, place: fn(u32) -> SintAddr) {
+fn signal(table: &mut Table, what: What, threads: u32, place: fn(u32) -> SintAddr) {
     let rig: Rig = Rig::new(threads);
     // Each thread has a flag in a cache line of its own, as channels of a busy guest mostly do.
     let qword = |thread: u32| thread as usize * 64;
@@ -51,12 +91,10 @@ fn signal(table: &mut Table, name: &'static str, threads: u32, place: fn(u32) ->
         });
     };
     let ours = |iterations| time(iterations, threads, &ours);
-    table.timed_row(name, "", ours, |iterations| {
-        time(iterations, threads, &floor)
-    });
+    table.timed_row(what, ours, |iterations| time(iterations, threads, &floor));
 }
 
-fn post(table: &mut Table, name: &'static str, threads: u32, place: fn(u32) -> SintAddr) {
+fn post(table: &mut Table, what: What, threads: u32, place: fn(u32) -> SintAddr) {
     let rig: Rig = Rig::new(threads);
     let message = Message::new(MessageType::VMBUS, &[7; 240]).unwrap();
     let ours = |thread: u32, start: Start<'_>| {
@@ -80,9 +118,7 @@ fn post(table: &mut Table, name: &'static str, threads: u32, place: fn(u32) -> S
         });
     };
     let ours = |iterations| time(iterations, threads, &ours);
-    table.timed_row(name, "", ours, |iterations| {
-        time(iterations, threads, &floor)
-    });
+    table.timed_row(what, ours, |iterations| time(iterations, threads, &floor));
 }
 
 fn own_vp(thread: u32) -> SintAddr {

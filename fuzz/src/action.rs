@@ -74,10 +74,8 @@ impl World {
         let before = self.manager.read_msr(vp, msr);
         let written = self.manager.write_msr(vp, msr, value);
         let after = self.manager.read_msr(vp, msr);
-        match (msr, written) {
-            (GUEST_OS_ID, Ok(())) if value == 0 => self.left.extend((0..VPS).map(VpIndex::new)),
-            (SIRBP, Ok(())) => drop(self.left.remove(&vp)),
-            _ => {}
+        if let (Ok(before), true) = (before, after == Ok(value)) {
+            self.follow_tails(vp, msr, before, value);
         }
         match written {
             Ok(()) if is_stored(msr) && self.config.violations == ViolationPolicy::Observe => {
@@ -110,12 +108,35 @@ impl World {
             input: op.other,
             output: op.number.into(),
         };
+        let is_inside = self.is_block_inside_page(&input);
         let result = self.manager.hypercall(vp(op), input);
         assert_eq!(result.is_some(), CODES.contains(&(control & 0xFFFF)));
         let result = result.unwrap_or_default();
         let (reps_done, reps) = (result >> 32, control >> 32 & 0xFFF);
         assert!(reps_done <= reps, "{control:#x} gave {result:#x}");
         assert_eq!(result & 0xFFFF_0000, 0, "{control:#x} gave {result:#x}");
+        let is_fast = control & FAST != 0;
+        let has_failed = result & 0xFFFF != 0 || !CODES.contains(&(control & 0xFFFF));
+        assert!(
+            is_inside || is_fast || has_failed,
+            "{input:x?} gave {result:#x}"
+        );
+    }
+
+    /// Whether a call's input is aligned, in RAM and does not cross a page, as it must.
+    fn is_block_inside_page(&self, call: &HypercallInput) -> bool {
+        let reps = call.control >> 32 & 0xFFF;
+        let size = || {
+            self.memory
+                .read_obj::<u32>(GuestAddress(call.input.saturating_add(12)))
+        };
+        let length = match call.control & 0xFFFF {
+            POST_MESSAGE => 16 + size().map_or(0, u64::from),
+            GET_VP_REGISTERS => 16 + 4 * reps,
+            SET_VP_REGISTERS => 16 + 32 * reps,
+            _ => 8,
+        };
+        call.input % 8 == 0 && call.input < RAM && call.input % PAGE + length <= PAGE
     }
 
     /// The guest writes `value` and `other` at `number`, again and again for a larger `small`, each
@@ -171,6 +192,8 @@ impl World {
         self.manager.pre_run(vp(op));
         let rung = self.manager.ring_doorbell(target, sint(op), port);
         if rung.is_ok() && target == DoorbellTarget::Vp(vp(op)) {
+            let rung = self.rung.entry((vp(op), sint(op))).or_default();
+            rung.insert(port.get());
             self.check_ring(vp(op), sint(op));
         }
     }
@@ -219,12 +242,6 @@ impl World {
         let _ = snapshot.to_string();
         assert!(!self.manager.chrome_trace().is_null());
     }
-
-    /// A VP that starts anew starts to read its rings at entry 0.
-    fn forget_tails(&mut self, vp: Option<VpIndex>) {
-        self.tails
-            .retain(|(of, _), _| vp.is_some_and(|vp| vp != *of));
-    }
 }
 
 /// The VP of a step; the last number is never there.
@@ -266,7 +283,17 @@ pub fn body(number: u64) -> Vec<u8> {
     number.to_le_bytes().into_iter().chain(rest).collect()
 }
 
+const FAST: u64 = 1 << 16;
+const POST_MESSAGE: u64 = 0x5C;
+const SIGNAL_EVENT: u64 = 0x5D;
+const NOTIFY_PORT_RING_EMPTY: u64 = 0x8B;
+const GET_VP_REGISTERS: u64 = 0x50;
+const SET_VP_REGISTERS: u64 = 0x51;
 /// Hypercalls of the SynIC.
-const CODES: [u64; 5] = [0x5C, 0x5D, 0x8B, 0x50, 0x51];
-const GUEST_OS_ID: u32 = 0x4000_0000;
-const SIRBP: u32 = 0x4000_0085;
+const CODES: [u64; 5] = [
+    POST_MESSAGE,
+    SIGNAL_EVENT,
+    NOTIFY_PORT_RING_EMPTY,
+    GET_VP_REGISTERS,
+    SET_VP_REGISTERS,
+];

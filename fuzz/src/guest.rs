@@ -5,14 +5,16 @@
 
 use crate::action::body;
 use crate::check::RING_WAITING_MAX;
-use crate::world::{PAGE, RAM, Space, World};
+use crate::world::{PAGE, RAM, Space, VPS, World};
+use std::collections::HashSet;
 use std::sync::atomic::{Ordering, fence};
 use vm_memory::{ByteValued, Bytes, GuestAddress};
-use vm_synic::{Bank, HypercallInput, RingMemory, SintAddr, SintIndex, VpIndex};
+use vm_synic::{Bank, HypercallInput, RingMemory, Role, SintAddr, SintIndex, VpIndex};
 
 impl World {
     /// Takes the message out of a SINT's slot, if there is one, and writes EOM if asked to.
     pub fn take_message(&mut self, addr: SintAddr) {
+        self.manager.pre_run(addr.vp);
         let Some(page) = self.page(addr.vp, addr.bank, SIMP) else {
             return;
         };
@@ -30,21 +32,33 @@ impl World {
         if flags & 1 != 0 {
             let _ = self.manager.write_msr(addr.vp, msr(addr.bank, EOM), 0);
         }
+        if self.is_orderly && !self.is_paused && self.read::<u32>(slot) == 0 {
+            self.check_nothing_waits(addr);
+        }
     }
 
-    /// After a doorbell, with SIRBP and SCONTROL on and no paravisor in between: its port is in the ring, or the ring is full
-    /// and says so.
+    /// With an empty slot, and nobody who owes an EOM, no message may wait.
+    fn check_nothing_waits(&self, addr: SintAddr) {
+        let bit = |register, bit| self.bit(addr.vp, addr.bank, register, bit);
+        let sint = SINT0 + u32::from(addr.sint.get());
+        if bit(SCONTROL, ENABLE) && !bit(sint, MASKED) && !bit(sint, PROXY) {
+            let snapshot = self.manager.snapshot();
+            let vp = snapshot.vps.iter().find(|vp| vp.index == addr.vp);
+            let synic = vp.and_then(|vp| match addr.bank {
+                Bank::Plain => Some(&vp.plain),
+                Bank::Nested => vp.nested.as_ref(),
+            });
+            let waiting = synic.map_or(0, |synic| synic.counters(addr.sint).messages.waiting);
+            assert_eq!(waiting, 0, "{addr}: messages that nobody asks for");
+        }
+    }
+
+    /// After a doorbell that reaches the guest's ring: it is in it, or the ring is full and says so.
     pub fn check_ring(&self, vp: VpIndex, sint: SintIndex) {
-        let page = self.page(vp, Bank::Plain, SIRBP);
-        let register = |number| self.manager.read_msr(vp, msr(Bank::Plain, number));
-        let is_on = register(SCONTROL).is_ok_and(|scontrol| scontrol & 1 != 0);
-        let sint_register = register(SINT0 + u32::from(sint.get()));
-        let is_ours = sint_register.is_ok_and(|sint| sint & PROXY == 0);
-        let is_heard =
-            is_on && is_ours && self.is_orderly && !self.is_paused && !self.left.contains(&vp);
-        let Some(page) = page.filter(|_| is_heard) else {
+        if !self.is_heard(vp, sint) {
             return;
-        };
+        }
+        let page = self.page(vp, Bank::Plain, SIRBP).expect("enabled");
         let snapshot = self.manager.snapshot();
         let vp = snapshot.vps.iter().find(|snapshot| snapshot.index == vp);
         let waiting = vp.map_or(0, |vp| vp.plain.counters(sint).ring.waiting);
@@ -55,29 +69,80 @@ impl World {
         );
     }
 
-    /// Takes all port ids out of a SINT's ring.
+    /// Whether doorbells reach a ring: SIRBP and SCONTROL are on, and no paravisor is in between.
+    fn is_heard(&self, vp: VpIndex, sint: SintIndex) -> bool {
+        let bit = |register, bit| self.bit(vp, Bank::Plain, register, bit);
+        self.is_orderly
+            && !self.is_paused
+            && !self.left.contains(&vp)
+            && self.page(vp, Bank::Plain, SIRBP).is_some()
+            && bit(SCONTROL, ENABLE)
+            && !bit(SINT0 + u32::from(sint.get()), PROXY)
+    }
+
+    /// Linux frees the ring tails of a CPU that goes offline; the root's CPUs stay. The next kernel
+    /// has tails of its own.
+    pub fn follow_tails(&mut self, vp: VpIndex, register: u32, before: u64, value: u64) {
+        let is_on = |register| self.bit(vp, Bank::Plain, register, ENABLE);
+        let is_root = matches!(self.config.role, Role::Root | Role::NestedRoot);
+        match register {
+            GUEST_OS_ID if before != 0 && value == 0 => {
+                self.left.extend((0..VPS).map(VpIndex::new));
+                self.forget_tails(None);
+            }
+            MSR_SCONTROL | MSR_SIRBP => {
+                if !is_root && !is_on(SCONTROL) && !is_on(SIRBP) {
+                    self.forget_tails(Some(vp));
+                }
+                if register == MSR_SIRBP {
+                    self.left.remove(&vp);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A VP that starts anew starts to read its rings at entry 0.
+    pub fn forget_tails(&mut self, vp: Option<VpIndex>) {
+        let stays = |of: VpIndex| vp.is_some_and(|vp| vp != of);
+        self.tails.retain(|(of, _), _| stays(*of));
+        self.rung.retain(|(of, _), _| stays(*of));
+    }
+
+    /// Takes all port ids out of a SINT's ring; none that was rung is missing.
     pub fn drain_ring(&mut self, vp: VpIndex, sint: SintIndex) {
         let Some(page) = self.page(vp, Bank::Plain, SIRBP) else {
             return;
         };
+        self.manager.pre_run(vp);
         let ring = GuestRing {
             memory: self.memory.clone(),
             base: page + 256 * u64::from(sint.get()),
         };
         let manager = self.manager.clone();
         let tail = self.tails.entry((vp, sint)).or_default();
-        let mut count = 0;
         let ring_empty = || {
             let input = HypercallInput {
-                control: 1 << 16 | NOTIFY_PORT_RING_EMPTY,
+                control: (1 << 16) | NOTIFY_PORT_RING_EMPTY,
                 input: sint.get().into(),
                 output: 0,
             };
             assert_eq!(manager.hypercall(vp, input), Some(0));
         };
-        while tail.next(&ring, ring_empty).is_some() {
-            count += 1;
-            assert!(count <= 2 * 63 + RING_WAITING_MAX, "the ring never ends");
+        let most = 2 * 63 + RING_WAITING_MAX;
+        let taken: HashSet<_> = (0..=most)
+            .map_while(|_| tail.next(&ring, ring_empty))
+            .collect();
+        assert!(
+            tail.next(&ring, ring_empty).is_none(),
+            "the ring never ends"
+        );
+        if self.is_heard(vp, sint) {
+            let rung = self.rung.remove(&(vp, sint)).unwrap_or_default();
+            assert!(
+                taken.is_superset(&rung),
+                "{rung:?} were rung, {taken:?} arrived"
+            );
         }
     }
 
@@ -102,6 +167,12 @@ impl World {
             number > last,
             "{addr}: message {number} came after message {last}"
         );
+    }
+
+    /// Whether a register of a VP has a bit set.
+    fn bit(&self, vp: VpIndex, bank: Bank, register: u32, bit: u64) -> bool {
+        let value = self.manager.read_msr(vp, msr(bank, register));
+        value.is_ok_and(|value| value & bit != 0)
     }
 
     /// Address of a page that a register has enabled, if it is RAM.
@@ -178,6 +249,11 @@ fn msr(bank: Bank, register: u32) -> u32 {
     }
 }
 
+const GUEST_OS_ID: u32 = 0x4000_0000;
+const MSR_SCONTROL: u32 = 0x4000_0080;
+const MSR_SIRBP: u32 = 0x4000_0085;
+const ENABLE: u64 = 1;
+const MASKED: u64 = 1 << 16;
 const SCONTROL: u32 = 0;
 const SINT0: u32 = 0x10;
 const PROXY: u64 = 1 << 20;

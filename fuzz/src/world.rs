@@ -49,6 +49,8 @@ pub struct World {
     pub doorbells: Vec<Option<Registration>>,
     /// The guest's ring tails, by VP and SINT.
     pub tails: HashMap<(VpIndex, SintIndex), RingConsumer>,
+    /// Ports that were rung on a VP's ring, and that its guest has not seen yet.
+    pub rung: HashMap<(VpIndex, SintIndex), HashSet<u32>>,
     /// Messages posted so far; each carries its number.
     pub posted: u64,
     /// Number of the last message that the guest took, by SINT.
@@ -95,7 +97,7 @@ impl Host for Recorder {
         Ok(())
     }
 
-    fn route(&self, _: VpIndex, _: SintIndex, vector: Option<u8>) -> io::Result<()> {
+    fn route(&self, _: SintAddr, vector: Option<u8>) -> io::Result<()> {
         assert!(vector.is_none_or(|vector| vector >= 16));
         Ok(())
     }
@@ -134,6 +136,7 @@ impl World {
             ports: Vec::new(),
             doorbells: Vec::new(),
             tails: HashMap::new(),
+            rung: HashMap::new(),
             posted: 0,
             taken: HashMap::new(),
             claims: HashMap::new(),

@@ -64,6 +64,15 @@ pub(crate) struct RingProducer {
 }
 
 impl RingProducer {
+    /// Writes a port into the ring, unless others wait or there is no room: it must wait then.
+    pub fn enter(&mut self, ring: &impl RingMemory, port: PortId) -> bool {
+        let enters = self.overflow.is_empty() && has_room(ring, self.head);
+        if enters {
+            self.write(ring, port);
+        }
+        enters
+    }
+
     /// Adds a port to those that wait for an entry; [`refill`](Self::refill) moves it on.
     pub fn ring(&mut self, port: PortId) -> Rung {
         if !self.overflowed.insert(port) {
@@ -80,9 +89,7 @@ impl RingProducer {
             if !has_room(ring, self.head) {
                 break;
             }
-            ring.set_entry(self.head, port.get());
-            self.head = next(self.head, ring);
-            self.unread = Self::entries(ring).min(self.unread + 1);
+            self.write(ring, port);
             self.overflow.pop_front();
             self.overflowed.remove(&port);
             entered += 1;
@@ -152,6 +159,12 @@ impl RingProducer {
         let mut ports = waiting.into_iter();
         let are_distinct = ports.all(|port| producer.ring(port) == Rung::Waiting);
         (are_distinct && head < PAGE_ENTRIES).then_some(producer)
+    }
+
+    fn write(&mut self, ring: &impl RingMemory, port: PortId) {
+        ring.set_entry(self.head, port.get());
+        self.head = next(self.head, ring);
+        self.unread = Self::entries(ring).min(self.unread + 1);
     }
 
     fn entries<R: RingMemory>(_: &R) -> u8 {

@@ -49,8 +49,12 @@ fn port(id: u32) -> PortId {
 /// Rings one port; says whether the guest is to be signalled.
 fn ring_one(producer: &Mutex<RingProducer>, ring: &LoomRing, id: u32) -> bool {
     let mut producer = producer.lock().unwrap();
-    producer.ring(port(id));
-    producer.refill(ring) > 0 && RingProducer::take_signal(ring)
+    let wait = |producer: &mut RingProducer| {
+        producer.ring(port(id));
+        producer.refill(ring) > 0
+    };
+    let entered = producer.enter(ring, port(id)) || wait(&mut producer);
+    entered && RingProducer::take_signal(ring)
 }
 
 /// The guest's interrupt handler: drains until the ring is empty.
@@ -238,7 +242,20 @@ fn reclaim_of_undrained_entries_meets_the_guests_tail_in_a_new_page() {
 #[test]
 fn reclaim_of_a_ring_full_of_nonsense_ends_and_keeps_valid_ports_only() {
     let (mut producer, ring) = (RingProducer::default(), PlainRing::new());
+    fill(&mut producer, &ring, 1..=63);
     ring.entries.borrow_mut().fill(u32::MAX);
     assert_eq!(producer.reclaim(&ring), 63);
     assert_eq!(producer.waiting().len(), 0);
+}
+
+#[test]
+fn reclaim_of_ports_that_the_guest_made_up_takes_no_more_than_were_entered() {
+    let (mut producer, ring) = (RingProducer::default(), PlainRing::new());
+    fill(&mut producer, &ring, 1..=2);
+    for (entry, id) in ring.entries.borrow_mut().iter_mut().zip(1000..) {
+        *entry = id;
+    }
+    assert_eq!(producer.reclaim(&ring), 2);
+    assert_eq!(producer.reclaim(&ring), 0);
+    assert_eq!(producer.waiting().len(), 2);
 }

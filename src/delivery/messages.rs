@@ -10,7 +10,7 @@
 use crate::abi::{Message, MessageType, PerSint, SintIndex};
 use crate::config::{Config, WhenDisabled, WhenMasked};
 use crate::delivery::queue::SintQueue;
-use crate::delivery::slot::{self, PageSlot, SlotPost};
+use crate::delivery::slot::{self, PageSlot, SlotMemory, SlotPost};
 use crate::error::NotReady;
 use crate::observe::MessageCounters;
 use crate::page::{GuestPage, GuestSpace};
@@ -109,6 +109,12 @@ impl<AS: GuestSpace> Messages<AS> {
         queue.push_notice(ring, &notice);
         queue.counters.posted += (queue.len() - before) as u64;
         ready.is_ok() && self.advance(SintIndex::INTERCEPT)
+    }
+
+    /// Whether the guest has a message in `sint`'s slot that it has not taken yet.
+    pub fn is_occupied(&self, sint: SintIndex) -> bool {
+        let page = self.page.as_ref().filter(|_| !self.paused);
+        page.is_some_and(|page| PageSlot::new(page, sint).message_type() != 0)
     }
 
     /// Puts the next waiting message into `sint`'s slot if the slot is free.

@@ -44,10 +44,24 @@ impl<AS: GuestSpace> Rings<AS> {
     /// Rings a port on `sint`. True: signal the guest. `ready` says whether SCONTROL and the SINT
     /// let it through; if not, [`announce`](Self::announce) catches up when they do.
     pub fn ring(&mut self, sint: SintIndex, port: PortId, ready: Result<(), NotReady>) -> bool {
-        let ring = self.ring_mut(sint);
-        ring.counters.rung += 1;
-        let rung = ring.producer.ring(port);
-        let may_enter = matches!(ready, Ok(()) | Err(NotReady::Masked));
+        self.ring_mut(sint).counters.rung += 1;
+        let may_enter = may_enter(ready);
+        let entered = may_enter && self.enter(sint, port) || self.wait(sint, port, may_enter);
+        entered && ready.is_ok() && self.take_signal(sint)
+    }
+
+    /// Writes a port into the ring if none waits and there is room, which is nearly always.
+    fn enter(&mut self, sint: SintIndex, port: PortId) -> bool {
+        let entered = self
+            .on_page(sint, |producer, ring| producer.enter(ring, port))
+            .unwrap_or(false);
+        self.ring_mut(sint).counters.entered += u64::from(entered);
+        entered
+    }
+
+    /// Has a port wait behind others. True: there was room, for them or for it.
+    fn wait(&mut self, sint: SintIndex, port: PortId, may_enter: bool) -> bool {
+        let rung = self.ring_mut(sint).producer.ring(port);
         let entered = may_enter && self.refill(sint);
         let ring = self.ring_mut(sint);
         match rung {
@@ -56,7 +70,7 @@ impl<AS: GuestSpace> Rings<AS> {
             Rung::Waiting if ring.producer.waiting().len() != 0 => ring.counters.held += 1,
             Rung::Waiting => {}
         }
-        entered && ready.is_ok() && self.take_signal(sint)
+        entered
     }
 
     /// The guest has drained a full ring (`HvNotifyPortRingEmpty`): moves in what was held back.
@@ -67,8 +81,13 @@ impl<AS: GuestSpace> Rings<AS> {
     }
 
     /// After a pause: moves in what was held back. True: signal the guest.
-    pub fn refresh(&mut self, sint: SintIndex, may_signal: bool) -> bool {
-        self.is_used(sint) && self.refill(sint) && may_signal && self.take_signal(sint)
+    pub fn refresh(&mut self, sint: SintIndex, ready: Result<(), NotReady>) -> bool {
+        if !self.is_used(sint) || !may_enter(ready) {
+            return false;
+        }
+        // A guest that was told of a full ring asks for the rest when it has drained it.
+        let was_told = self.on_page(sint, |_, ring| ring.ring_full());
+        was_told == Some(false) && self.refill(sint) && ready.is_ok() && self.take_signal(sint)
     }
 
     /// After a page, the SynIC or a SINT came on: whether `sint`'s ring holds anything that the
@@ -205,4 +224,9 @@ impl<AS: GuestSpace> Rings<AS> {
         let ring = self.rings[sint].get_or_insert_default();
         Some(act(&mut ring.producer, &PageRing::new(page, sint)))
     }
+}
+
+/// Whether ports may be written into a ring: a mask only silences it.
+fn may_enter(ready: Result<(), NotReady>) -> bool {
+    matches!(ready, Ok(()) | Err(NotReady::Masked))
 }

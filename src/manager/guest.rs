@@ -9,6 +9,7 @@ use crate::error::{MsrError, RingError};
 use crate::hypercall::{self, HypercallInput};
 use crate::page::GuestSpace;
 use crate::routing::{DoorbellSink, DoorbellTarget};
+use crate::synic::Synic;
 use crate::vp::Vp;
 
 impl<AS: GuestSpace> SynicManager<AS> {
@@ -132,8 +133,10 @@ impl<AS: GuestSpace> SynicManager<AS> {
 
     /// The first VP whose event ring is on, or else the first there is.
     fn any_vp(&self) -> Option<&Vp<AS>> {
-        let ready = |vp: &&Vp<AS>| vp.banks().any(|(_, synic)| synic.takes_doorbells());
-        self.online().find(ready).or_else(|| self.online().next())
+        let has_ring = |vp: &&Vp<AS>| vp.synic(Bank::Plain).is_some_and(Synic::takes_doorbells);
+        self.online()
+            .find(has_ring)
+            .or_else(|| self.online().next())
     }
 
     /// Tells the VMM where every SINT's interrupts go, after something else than the guest has
@@ -157,8 +160,13 @@ impl<AS: GuestSpace> SynicManager<AS> {
             .ok()
             .filter(|sint| !sint.masked())
             .map(|sint| sint.vector());
-        if let Err(error) = self.host.route(vp.index, sint, vector) {
-            log::error!("Cannot route {sint} of {}: {error}", vp.index);
+        let addr = SintAddr {
+            vp: vp.index,
+            bank: id.bank,
+            sint,
+        };
+        if let Err(error) = self.host.route(addr, vector) {
+            log::error!("Cannot route {addr}: {error}");
         }
     }
 }

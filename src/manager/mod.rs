@@ -223,7 +223,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
         }
     }
 
-    /// The half of the manager that belongs to the VMM's event loop. There is one at a time.
+    /// The half of the manager that belongs to the VMM's event loop. There is one at a time; when
+    /// it is dropped, its watches go on with the next one.
     ///
     /// # Errors
     /// [`Error::EventsTaken`]; [`Error::Event`] if the host has no eventfd for it.

@@ -166,11 +166,14 @@ impl<AS: GuestSpace> Synic<AS> {
         if new.masked() || !old.masked() {
             return Ok(Signals::NONE);
         }
-        // SINT0 carries the notices of other SINTs' rings.
-        let heard_here = |ring: SintIndex| {
-            ring == sint || (sint == SintIndex::INTERCEPT && self.sint(ring).as_intercept())
-        };
-        Ok(self.advance(sint, config).and(self.announce(heard_here)))
+        let own_ring = |ring| ring == sint;
+        let signals = self.advance(sint, config).and(self.announce(own_ring));
+        // An EOM drains a masked SINT too, without an interrupt: this is it.
+        let unheard = self.ready(sint).is_ok() && lock(&self.messages).is_occupied(sint);
+        if unheard {
+            return Ok(signals.and(Signals::raise(sint)));
+        }
+        Ok(signals)
     }
 
     /// Waits for posters and signallers that still act on a register's old value.

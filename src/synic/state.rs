@@ -37,8 +37,7 @@ impl<AS: GuestSpace> Synic<AS> {
         };
         let mut signals = held.and(self.deliver_waiting(config));
         for ring in SintIndex::all() {
-            let may_signal = self.ready(ring).is_ok();
-            let signal = lock(&self.rings).refresh(ring, may_signal);
+            let signal = lock(&self.rings).refresh(ring, self.ready(ring));
             if signal {
                 signals = signals.and(self.notify(ring));
             }

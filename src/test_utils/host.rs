@@ -3,7 +3,7 @@
 
 //! A host that writes down what it is asked for.
 
-use crate::abi::{SintAddr, SintIndex, VpIndex};
+use crate::abi::{SintAddr, VpIndex};
 use crate::host::{Host, SintInterrupt};
 use crate::sync::lock;
 use std::io;
@@ -16,7 +16,7 @@ pub enum HostCall {
     /// [`Host::assert_sint`].
     Assert(SintInterrupt),
     /// [`Host::route`].
-    Route(VpIndex, SintIndex, Option<u8>),
+    Route(SintAddr, Option<u8>),
     /// [`Host::kick`].
     Kick(VpIndex),
     /// [`Host::writable`].
@@ -94,8 +94,8 @@ impl Host for RecordingHost {
         self.answer()
     }
 
-    fn route(&self, vp: VpIndex, sint: SintIndex, vector: Option<u8>) -> io::Result<()> {
-        self.record(HostCall::Route(vp, sint, vector));
+    fn route(&self, addr: SintAddr, vector: Option<u8>) -> io::Result<()> {
+        self.record(HostCall::Route(addr, vector));
         self.answer()
     }
 

@@ -43,7 +43,7 @@ pub fn write_msr(msr: u32, value: u64) {
 }
 
 /// CPUID.40000004H:EAX, the recommendations to the guest.
-#[allow(unused_unsafe, reason = "`__cpuid` is safe since Rust 1.94")]
+#[allow(unused_unsafe, reason = "newer Rust has `__cpuid` as a safe function")]
 pub fn hyperv_recommendations() -> u32 {
     // SAFETY: every x86-64 CPU has CPUID.
     unsafe { core::arch::x86_64::__cpuid(0x4000_0004) }.eax

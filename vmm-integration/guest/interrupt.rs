@@ -6,7 +6,7 @@
 //! polls: where interrupts are lost, deliveries are left over, and the demo comes to a stop.
 
 use core::sync::atomic::{
-    AtomicU32,
+    AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
@@ -144,27 +144,35 @@ impl Vp {
             self.report
                 .fail(FAULT_MESSAGE_TYPE, SINT_VMBUS, expected, got);
         }
-        let size = u64::from(byte(slot + 4).load(Relaxed));
-        if size != payload_size(seq) {
-            self.report
-                .fail(FAULT_MESSAGE_SIZE, SINT_VMBUS, payload_size(seq), size);
-        }
-        self.check_payload(slot + PAYLOAD, seq);
+        self.check_body(slot, seq);
         if release_slot(slot) {
             count(&self.report.eoms_vmbus);
         }
     }
 
-    fn check_payload(&self, payload: u64, seq: u64) {
+    fn check_body(&self, slot: u64, seq: u64) {
+        // First which message it is: of another one, size and payload tell nothing.
         let mut expected = first_word(self.index, seq);
-        let mut fault = FAULT_MESSAGE_SEQUENCE;
-        for offset in (0..payload_size(seq)).step_by(8) {
-            let got = word(payload + offset).load(Relaxed);
-            if got != expected {
-                self.report.fail(fault, SINT_VMBUS, expected, got);
-            }
+        self.check_word(FAULT_MESSAGE_SEQUENCE, expected, word(slot + PAYLOAD));
+        let size = u64::from(byte(slot + 4).load(Relaxed));
+        if size != payload_size(seq) {
+            self.report
+                .fail(FAULT_MESSAGE_SIZE, SINT_VMBUS, payload_size(seq), size);
+        }
+        for offset in (8..size).step_by(8) {
             expected = expected.wrapping_add(WORD_STEP);
-            fault = FAULT_MESSAGE_PAYLOAD;
+            self.check_word(
+                FAULT_MESSAGE_PAYLOAD,
+                expected,
+                word(slot + PAYLOAD + offset),
+            );
+        }
+    }
+
+    fn check_word(&self, fault: u64, expected: u64, word: &AtomicU64) {
+        let got = word.load(Relaxed);
+        if got != expected {
+            self.report.fail(fault, SINT_VMBUS, expected, got);
         }
     }
 

@@ -117,6 +117,7 @@ fn hypercall() -> Vec<Program> {
         )]
     };
     let header = |connection: u64, size: u64| poke(INPUT, connection, 1 | size << 32);
+    let crossing = poke(CROSSING, 1, 1 | 240 << 32);
     let registers = |vp: u64| poke(INPUT, u64::MAX, vp);
     let names = poke(INPUT + 16, 0x000A_0002_000A_0012, 0x0009_0003_000A_1015);
     let association = [poke(INPUT + 16, 0x000A_0002, 0), poke(INPUT + 32, 0xF3, 0)].concat();
@@ -141,6 +142,16 @@ fn hypercall() -> Vec<Program> {
             "post_unaligned",
             PLAIN,
             [header(1, 8), call(0, 0, INPUT + 4)].concat(),
+        ),
+        (
+            "post_across_pages",
+            PLAIN,
+            [crossing, call(0, 0, CROSSING)].concat(),
+        ),
+        (
+            "post_as_the_hypervisor",
+            PLAIN,
+            [poke(INPUT, 1, 0x8000_0061 | 4 << 32), call(0, 0, INPUT)].concat(),
         ),
         ("signal_handler", PLAIN, call(1, fast, 6 << 32 | 4)),
         (
@@ -209,6 +220,7 @@ fn guest_pages() -> Vec<Program> {
         )
     };
     vec![
+        ("many_notices", PLAIN, [on(), notices()].concat()),
         (
             "clean_ring",
             PLAIN,
@@ -251,6 +263,11 @@ fn guest_pages() -> Vec<Program> {
             [on(), move_ring(2), three_messages(), doorbells()].concat(),
         ),
         (
+            "ring_moves_after_migrate",
+            PLAIN,
+            [on(), doorbells(), migrated(), move_ring(6), vec![drain()]].concat(),
+        ),
+        (
             "move_beyond_ram",
             PLAIN,
             [on(), move_ring(16), doorbells()].concat(),
@@ -272,3 +289,5 @@ fn guest_pages() -> Vec<Program> {
 const PLAIN: [u8; HEAD_SIZE] = [0, 0, 0, 0, 4, 0, 0, 0];
 /// Where a hypercall's input block is.
 const INPUT: u64 = 0x8000;
+/// Where one is that crosses a page.
+const CROSSING: u64 = 0x8FE0;

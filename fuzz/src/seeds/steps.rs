@@ -147,6 +147,10 @@ pub fn paused() -> Steps {
     [steps, vec![step(Action::PreRun)]].concat()
 }
 
+pub fn migrated() -> Steps {
+    vec![step(Action::Migrate), step(Action::PreRun)]
+}
+
 pub fn three_messages() -> Steps {
     [posts(3), takes(3)].concat()
 }
@@ -176,6 +180,12 @@ pub fn doorbells() -> Steps {
         )
     };
     [1, 2, 2, 3].map(ring).into()
+}
+
+/// Drained each time, so that each doorbell is announced anew, to a guest that never reads SINT0.
+pub fn notices() -> Steps {
+    let ring = (Action::Ring, Op { sint: 5, ..op() });
+    (0..30).flat_map(|_| [ring, drain()]).collect()
 }
 
 pub fn many_doorbells() -> Steps {

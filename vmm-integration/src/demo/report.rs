@@ -198,7 +198,10 @@ fn latency(outcome: &Outcome) -> String {
         }
     }
     match table.is_empty() {
-        true => "not measured: this KVM cannot give the guest the host's TSC".into(),
+        true => {
+            "not measured: no message was seen, or this KVM cannot give the guest the host's TSC"
+                .into()
+        }
         false => table.to_string(),
     }
 }
