@@ -13,7 +13,7 @@ use vm_synic::EventFlag;
 
 pub fn rows(table: &mut Table) {
     let plain = What::new("signal a clear flag, guest clears it", 1);
-    fresh::<()>(table, plain.openvmm("12.0-13.5"));
+    fresh::<()>(table, plain.openvmm("25.3"));
     fresh::<AtomicBitmap>(table, What::new("the same with dirty tracking", 1));
     coalesced(table);
 }
@@ -53,6 +53,6 @@ fn coalesced(table: &mut Table) {
         let before = flags.fetch_or(black_box(1 << 5), Ordering::SeqCst);
         assert_eq!(before, 1 << 5);
     };
-    let what = What::new("signal a flag that is set", 0).openvmm("8.5-10.0");
+    let what = What::new("signal a flag that is set", 0).openvmm("15.9");
     table.row(what, ours, floor);
 }

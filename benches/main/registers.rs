@@ -13,7 +13,7 @@ pub fn rows(table: &mut Table) {
     let (manager, vp) = (&rig.manager, VMBUS.vp);
     let register = AtomicU64::new(0xF3);
     table.row(
-        What::new("write SINT2", 0).openvmm("5.7"),
+        What::new("write SINT2", 0).openvmm("11.2"),
         || {
             manager
                 .write_msr(vp, black_box(SINT0 + 2), black_box(0xF3))
@@ -22,13 +22,13 @@ pub fn rows(table: &mut Table) {
         || register.store(black_box(0xF3), Ordering::Release),
     );
     table.row(
-        What::new("read SINT2", 0).openvmm("2.3"),
+        What::new("read SINT2", 0).openvmm("1.0"),
         || assert_eq!(manager.read_msr(vp, black_box(SINT0 + 2)), Ok(0xF3)),
         || assert_eq!(register.load(Ordering::Acquire), black_box(0xF3)),
     );
     let work = AtomicBool::new(false);
     table.row(
-        What::new("before a VP entry, nothing to do", 0).openvmm("6.2-6.6"),
+        What::new("before a VP entry, nothing to do", 0).openvmm("3.9"),
         || manager.pre_run(black_box(vp)),
         || assert!(!black_box(&work).load(Ordering::Relaxed)),
     );

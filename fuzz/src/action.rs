@@ -136,7 +136,7 @@ impl World {
             SET_VP_REGISTERS => 16 + 32 * reps,
             _ => 8,
         };
-        call.input % 8 == 0 && call.input < RAM && call.input % PAGE + length <= PAGE
+        call.input.is_multiple_of(8) && call.input < RAM && call.input % PAGE + length <= PAGE
     }
 
     /// The guest writes `value` and `other` at `number`, again and again for a larger `small`, each
