@@ -104,3 +104,8 @@ pub use routing::{
     GuestMessage, MessageHandler, MessageSink, PortBusy, PortSpec, Registration,
 };
 pub use synic::ProvidedPages;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

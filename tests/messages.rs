@@ -202,7 +202,7 @@ fn messages_that_waited_when_the_sint_was_masked_are_drained_by_eom_without_an_i
 
 #[test]
 fn unmask_with_a_message_that_an_eom_brought_meanwhile_raises_its_interrupt() {
-    let (vm, mut guest) = up();
+    let (vm, guest) = up();
     post_all(&vm, 1..=2);
     guest.mask(SINT);
     guest.take_message(SINT);
