@@ -4,116 +4,19 @@
 //! MSHV's init fails at each of its steps: it undoes its own and nothing else (Linux
 //! `mshv_synic_cpu_init`), and whoever was there works on.
 
-use std::sync::Arc;
-use vm_memory::GuestMemoryMmap;
-use vm_synic::abi::Register::{self, Scontrol, Siefp, Simp, Sint, Sirbp};
+use vm_synic::abi::Register::{self, Scontrol, Siefp, Simp, Sirbp};
+use vm_synic::ownership::Action;
 use vm_synic::ownership::Owner::{Mshv, VmBus};
 use vm_synic::ownership::SynicPage::{self, EventFlags, EventRing, Message as MessagePage};
-use vm_synic::ownership::{Action, Entry, ViolationKind};
-use vm_synic::test_utils::{MockGuest, MockVm};
-use vm_synic::{
-    Config, Criterion, DoorbellTarget, EventFlag, Message, MessageType, PortId, ProvidedPages,
-    RegisterId, Role, SintAddr, SintIndex, VpIndex,
+use vm_synic::test_utils::MockVm;
+use vm_synic::{Criterion, ProvidedPages, RegisterId, Role, VpIndex};
+
+mod linux;
+
+use linux::{
+    CRITERIA, Guest, SINT0, SINT2, SINT5, VP, check_mshv, check_vmbus, config, ledger, violations,
+    vm, writes,
 };
-
-const VP: VpIndex = VpIndex::new(0);
-const SINT0: Register = Sint(SintIndex::INTERCEPT);
-const SINT2: Register = Sint(SintIndex::VMBUS);
-const SINT5: Register = Sint(SintIndex::DOORBELL);
-const CRITERIA: [Criterion; 2] = [Criterion::Seed, Criterion::Linux72];
-
-type Guest = MockGuest<Arc<GuestMemoryMmap<()>>>;
-
-/// Two VPs; where the hypervisor provides pages in this role, it does.
-fn vm(config: Config) -> MockVm {
-    let vm = MockVm::new(
-        Config {
-            max_vps: 2,
-            ..config
-        },
-        2,
-    );
-    for vp in 0..2 {
-        let base = 0x1000 + u64::from(vp) * 0x3000;
-        let pages = match vm.manager.config().role {
-            Role::Guest => ProvidedPages::default(),
-            Role::L1vh => ProvidedPages {
-                sirbp: base + 0x2000,
-                ..ProvidedPages::default()
-            },
-            _ => ProvidedPages {
-                simp: base,
-                siefp: base + 0x1000,
-                sirbp: base + 0x2000,
-            },
-        };
-        vm.manager.provide_pages(VpIndex::new(vp), pages).unwrap();
-    }
-    vm
-}
-
-fn config(role: Role, criterion: Criterion) -> Config {
-    Config {
-        role,
-        criterion,
-        ..Config::new(2)
-    }
-}
-
-fn ledger(vm: &MockVm, vp: VpIndex) -> Vec<Entry> {
-    let snapshot = vm.manager.snapshot();
-    snapshot.vps[vp.get() as usize].ledger.clone()
-}
-
-/// Registers and values in the order that the hypervisor saw them written.
-fn writes(ledger: &[Entry]) -> Vec<(Register, u64)> {
-    let writes = ledger
-        .iter()
-        .map(|entry| (entry.register.register, entry.after));
-    writes.collect()
-}
-
-fn violations(vm: &MockVm) -> Vec<(ViolationKind, Register)> {
-    let snapshot = vm.manager.snapshot();
-    let all = snapshot.vps.iter().flat_map(|vp| &vp.violations);
-    let violations = all.filter_map(|entry| entry.violation);
-    violations.map(|v| (v.kind, v.register.register)).collect()
-}
-
-/// VMBus on this VP hears messages and events.
-#[track_caller]
-fn check_vmbus(vm: &MockVm, guest: &Guest) {
-    let addr = SintAddr::new(guest.vp(), SintIndex::VMBUS);
-    let message = Message::new(MessageType::VMBUS, b"offer").unwrap();
-    let flag = EventFlag::new(9).unwrap();
-    vm.host.take_calls();
-    for _ in 0..2 {
-        vm.manager.post_message(addr, &message).unwrap();
-    }
-    vm.manager.signal_event(addr, flag).unwrap();
-    assert_eq!(vm.host.take_interrupts().len(), 2);
-    assert_eq!(guest.take_flags(SintIndex::VMBUS), [9]);
-    assert_eq!(guest.take_messages(SintIndex::VMBUS), [message; 2]);
-}
-
-/// MSHV on this VP hears intercepts and doorbells.
-#[track_caller]
-fn check_mshv(vm: &MockVm, guest: &mut Guest) {
-    let sint0 = SintAddr::new(guest.vp(), SintIndex::INTERCEPT);
-    let opaque = MessageType::new(0x8000_003F).unwrap();
-    let intercept = Message::new(opaque, &[0; 4]).unwrap();
-    let target = DoorbellTarget::Vp(guest.vp());
-    vm.manager.post_message(sint0, &intercept).unwrap();
-    for port in (1..=70).filter_map(PortId::new) {
-        let rung = vm.manager.ring_doorbell(target, SintIndex::DOORBELL, port);
-        rung.unwrap();
-    }
-    let messages = guest.take_messages(SintIndex::INTERCEPT);
-    let types = messages.iter().map(|message| message.message_type());
-    assert!(types.eq([opaque, MessageType::SYNIC_SINT_INTERCEPT]));
-    let ports = guest.drain_ring(SintIndex::DOORBELL);
-    assert_eq!(ports, (1..=70).collect::<Vec<_>>());
-}
 
 /// The registers that MSHV must leave as they were when its init fails.
 fn registers(guest: &Guest) -> [u64; 7] {

@@ -3,61 +3,16 @@
 
 //! The queue behind a slot: bounded, honest to who posts, and open to notices.
 
-use std::ops::RangeInclusive;
-use std::sync::Arc;
-use vm_memory::GuestMemoryMmap;
 use vm_synic::abi::{Register, Sint};
 use vm_synic::ownership::SynicPage;
 use vm_synic::test_utils::{MockGuest, MockVm};
 use vm_synic::{
-    Config, DoorbellTarget, Message, MessageCounters, MessageType, PortId, PostError, Posted,
-    SintAddr, SintIndex, VpIndex, WhenMasked,
+    Config, DoorbellTarget, MessageType, PortId, PostError, Posted, SintAddr, SintIndex, WhenMasked,
 };
 
-const VP: VpIndex = VpIndex::new(0);
-const SINT: SintIndex = SintIndex::VMBUS;
-const ADDR: SintAddr = SintAddr::new(VP, SINT);
-const DEPTH: u16 = 4;
+mod inbox;
 
-type Memory = Arc<GuestMemoryMmap<()>>;
-
-/// A VP that takes messages on SINT2.
-fn up() -> (MockVm, MockGuest<Memory>) {
-    let config = Config {
-        queue_depth: DEPTH,
-        ..Config::new(1)
-    };
-    let vm = MockVm::new(config, 1);
-    let mut guest = vm.guest(VP);
-    guest.enable_all();
-    guest.unmask(SINT, 0xF3);
-    vm.host.take_calls();
-    (vm, guest)
-}
-
-fn message(body: u8) -> Message {
-    Message::new(MessageType::VMBUS, &[body]).unwrap()
-}
-
-fn post(vm: &MockVm, body: u8) -> Result<Posted, PostError> {
-    vm.manager.post_message(ADDR, &message(body))
-}
-
-fn post_all(vm: &MockVm, bodies: RangeInclusive<u8>) {
-    for body in bodies {
-        post(vm, body).unwrap();
-    }
-}
-
-fn bodies(messages: &[Message]) -> Vec<u8> {
-    messages.iter().map(|m| m.payload()[0]).collect()
-}
-
-fn counters(vm: &MockVm, sint: SintIndex) -> MessageCounters {
-    let counters = vm.manager.snapshot().vps[0].plain.counters(sint).messages;
-    assert!(counters.balances(), "{counters:?}");
-    counters
-}
+use inbox::{ADDR, DEPTH, Memory, SINT, VP, bodies, counters, message, post, post_all, up};
 
 #[test]
 fn queue_takes_its_depth_and_refuses_the_next_until_there_is_room() {
