@@ -122,6 +122,15 @@ impl SintIndex {
         (0..16).map(Self)
     }
 
+    /// Those whose [`bit`](Self::bit) is in a set, ascending.
+    pub(crate) fn of_set(mut set: u16) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let lowest = Self::new(set.trailing_zeros() as u8)?;
+            set &= !lowest.bit();
+            Some(lowest)
+        })
+    }
+
     /// For indexing a `[_; SINT_COUNT]`; always below [`SINT_COUNT`].
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -195,6 +204,13 @@ mod tests {
     fn sint_index_above_fifteen_is_refused() {
         assert_eq!(SintIndex::new(15).map(SintIndex::get), Some(15));
         assert_eq!(SintIndex::new(16), None);
+    }
+
+    #[test]
+    fn of_set_yields_the_sints_of_the_set_bits_ascending() {
+        let sints: Vec<_> = SintIndex::of_set(0x8025).map(SintIndex::get).collect();
+        assert_eq!(sints, [0, 2, 5, 15]);
+        assert_eq!(SintIndex::of_set(0).count(), 0);
     }
 
     #[test]

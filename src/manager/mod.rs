@@ -274,10 +274,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
 
     /// Tells the VMM what a SynIC wants it to know. No lock is held.
     fn apply(&self, vp: &Vp<AS>, bank: Bank, synic: &Synic<AS>, signals: Signals) {
-        if signals == Signals::NONE {
-            return;
-        }
-        for sint in SintIndex::all() {
+        for sint in SintIndex::of_set(signals.interrupts | signals.writable) {
             let addr = SintAddr {
                 vp: vp.index,
                 bank,
