@@ -313,3 +313,17 @@ fn ring_after_the_kernel_has_handed_over_starts_at_entry_0() {
 
     assert_eq!(interrupt_handler(&mut guest), [30, 31, 32]);
 }
+
+#[test]
+fn page_that_comes_on_while_the_sint_is_masked_holds_what_waited() {
+    let vm = MockVm::new(l1vh_config(), 1);
+    let mut guest = vm.guest(VP);
+    guest.load(VmBus).unwrap();
+    ring(&vm, 4);
+
+    guest.set(Register::Sirbp, 0x3001).unwrap();
+
+    assert_eq!(guest.get(Register::Sint(SINT5)), 0x1_0000, "masked");
+    assert_eq!(guest.drain_ring(SINT5), [4]);
+    counters(&vm);
+}

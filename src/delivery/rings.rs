@@ -90,13 +90,17 @@ impl<AS: GuestSpace> Rings<AS> {
         was_told == Some(false) && self.refill(sint) && ready.is_ok() && self.take_signal(sint)
     }
 
-    /// After a page, the SynIC or a SINT came on: whether `sint`'s ring holds anything that the
-    /// guest must hear of. One signal too many does no harm, one too few loses doorbells.
-    pub fn announce(&mut self, sint: SintIndex) -> bool {
-        if !self.is_used(sint) {
+    /// After a page, the SynIC or a SINT came on: moves in what was held back. True: signal the
+    /// guest, `sint`'s ring holds anything that it must hear of. One signal too many does no harm,
+    /// one too few loses doorbells.
+    pub fn announce(&mut self, sint: SintIndex, ready: Result<(), NotReady>) -> bool {
+        if !self.is_used(sint) || !may_enter(ready) {
             return false;
         }
         self.refill(sint);
+        if ready.is_err() {
+            return false;
+        }
         let undrained = self
             .on_page(sint, |producer, ring| producer.is_undrained(ring))
             .unwrap_or(false);

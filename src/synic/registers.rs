@@ -190,11 +190,14 @@ impl<AS: GuestSpace> Synic<AS> {
         })
     }
 
-    /// Signals the guest for those rings, of the ones chosen, that hold unread entries.
+    /// Moves waiting doorbells into those rings, of the ones chosen, and signals the guest for each
+    /// that holds unread entries.
     fn announce(&self, chosen: impl Fn(SintIndex) -> bool) -> Signals {
         let mut signals = Signals::NONE;
         for ring in SintIndex::all().filter(|ring| chosen(*ring)) {
-            let announced = self.ready(ring).is_ok() && lock(&self.rings).announce(ring);
+            let mut rings = lock(&self.rings);
+            let announced = rings.announce(ring, self.ready(ring));
+            drop(rings);
             if announced {
                 signals = signals.and(self.notify(ring));
             }

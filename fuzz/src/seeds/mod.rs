@@ -268,6 +268,17 @@ fn guest_pages() -> Vec<Program> {
             [on(), doorbells(), migrated(), move_ring(6), vec![drain()]].concat(),
         ),
         (
+            "ring_on_while_masked",
+            PLAIN,
+            [
+                vec![write(0, 0, 1)],
+                doorbells(),
+                move_ring(6),
+                vec![drain()],
+            ]
+            .concat(),
+        ),
+        (
             "move_beyond_ram",
             PLAIN,
             [on(), move_ring(16), doorbells()].concat(),
