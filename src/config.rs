@@ -36,6 +36,15 @@ pub struct Config {
     pub when_disabled: WhenDisabled,
     /// What happens to a message for a masked SINT.
     pub when_masked: WhenMasked,
+    /// Who writes messages into the guest's page.
+    pub message_writer: MessageWriter,
+    /// Whether the manager has the synthetic timers (MSRs 0x400000B0 to 0x400000B7; CPUID
+    /// 40000003.EAX bit 3). Without, those MSRs are not its own; with them, the VMM provides the
+    /// time, and a timer for each VP:
+    /// [`Host::reference_time`](crate::Host::reference_time),
+    /// [`Host::set_timer`](crate::Host::set_timer). A periodic timer expires every 200 us at most,
+    /// whatever the guest asks for.
+    pub timers: bool,
     /// What happens to a register write that breaks an ownership rule.
     pub violations: ViolationPolicy,
     /// How many register writes the ownership ledger of a VP remembers.
@@ -63,6 +72,8 @@ impl Config {
             queue_depth: 64,
             when_disabled: WhenDisabled::Refuse,
             when_masked: WhenMasked::Refuse,
+            message_writer: MessageWriter::AnyThread,
+            timers: false,
             violations: ViolationPolicy::Observe,
             ledger_depth: 256,
             timeline_depth: 0,
@@ -95,4 +106,15 @@ pub enum WhenMasked {
     Hold,
     /// It goes into the slot without an interrupt, as KVM and QEMU do.
     Write,
+}
+
+/// Who writes messages into the guest's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageWriter {
+    /// The thread that posts, while the VP runs.
+    AnyThread,
+    /// The VP's own thread, in [`pre_run`](crate::SynicManager::pre_run), for which the VP is
+    /// kicked. Needed where somebody else writes to the same page by the rules of that thread, as
+    /// KVM's own synthetic timers do (`kvm: synic_deliver_msg`).
+    VpThread,
 }

@@ -34,8 +34,8 @@ pub trait Host: Send + Sync {
     /// Interrupts a VP.
     ///
     /// # Errors
-    /// Are counted against the SINT ([`InterruptCounters::failed`]) and reported by `log`; what
-    /// was written to the guest's page stays there.
+    /// Are counted against the SINT ([`InterruptCounters::failed`]), the first of each SINT is
+    /// reported by `log` as an error, and what was written to the guest's page stays there.
     ///
     /// [`InterruptCounters::failed`]: crate::InterruptCounters::failed
     fn assert_sint(&self, interrupt: SintInterrupt) -> io::Result<()>;
@@ -53,6 +53,28 @@ pub trait Host: Send + Sync {
     /// The VP must leave the guest soon, because [`pre_run`](crate::SynicManager::pre_run) has
     /// something to do for it.
     fn kick(&self, _vp: VpIndex) {}
+
+    /// Interrupts a VP by a vector of its own, 16 to 255: fixed, edge-triggered. A synthetic timer
+    /// in direct mode has expired (see [`Config::timers`](crate::Config::timers)).
+    ///
+    /// # Errors
+    /// As for [`assert_sint`](Self::assert_sint), counted against the timer. A VMM that does not
+    /// announce direct mode (CPUID 40000003.EDX bit 19) need not implement it.
+    fn assert_vector(&self, _vp: VpIndex, _vector: u8) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The partition's reference time in units of 100 ns, as the guest reads it at this moment
+    /// (`HV_X64_MSR_TIME_REF_COUNT`, the reference TSC page). Called only with
+    /// [`Config::timers`](crate::Config::timers).
+    fn reference_time(&self) -> u64 {
+        0
+    }
+
+    /// Once the reference time reaches `deadline`, [`timer_due`](crate::SynicManager::timer_due) is
+    /// to be called for the VP; the deadline before no longer counts. `None`: there is none. For
+    /// one VP, it is called by one thread at a time.
+    fn set_timer(&self, _vp: VpIndex, _deadline: Option<u64>) {}
 
     /// A SINT that refused a message by [`PostError::WouldBlock`](crate::PostError::WouldBlock)
     /// has room again.

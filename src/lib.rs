@@ -30,6 +30,7 @@
 //! | [`abi`] | registers, message, status codes, identifiers: what the guest sees |
 //! | `page` | a page shared with the guest; the only unsafe code of the engine |
 //! | `delivery` | the protocols of slot, event flag and event ring, with their loom models |
+//! | `stimer` | the synthetic timers, without a clock |
 //! | `synic` | one bank: registers, and what a write to each does |
 //! | [`ownership`] | who may touch which register: VMBus, MSHV; table, drivers, ledger |
 //! | `vp` | one VP: its banks, its ledger, its timeline |
@@ -72,6 +73,7 @@ mod page;
 mod routing;
 pub mod sint0;
 pub mod state;
+mod stimer;
 #[cfg(feature = "event-manager")]
 mod subscriber;
 mod sync;
@@ -83,9 +85,9 @@ mod vp;
 
 pub use abi::{
     Bank, ConnectionId, EventFlag, HvStatus, Message, MessageError, MessageType, PortId,
-    RegisterId, SintAddr, SintIndex, VpIndex,
+    RegisterId, SintAddr, SintIndex, TimerIndex, VpIndex,
 };
-pub use config::{Config, WhenDisabled, WhenMasked};
+pub use config::{Config, MessageWriter, WhenDisabled, WhenMasked};
 pub use delivery::event_ring::{RingConsumer, RingMemory};
 pub use delivery::messages::Posted;
 pub use error::{Error, MsrError, NotReady, PostError, RingError, SignalError};
@@ -95,7 +97,7 @@ pub use hypercall::HypercallInput;
 pub use manager::{PortHandle, SynicManager};
 pub use observe::{
     Dropped, EventCounters, InterruptCounters, MessageCounters, RingCounters, SintCounters,
-    Snapshot, SynicSnapshot, TimelineEvent, TimelineKind, VpSnapshot,
+    Snapshot, SynicSnapshot, TimelineEvent, TimelineKind, TimerCounters, VpSnapshot,
 };
 pub use ownership::{Criterion, Role, ViolationPolicy};
 pub use page::{GuestSpace, PageError};

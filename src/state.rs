@@ -7,8 +7,8 @@
 //! ports, connections and doorbells carry the VMM's own handlers, and the VMM registers them again.
 //! Everything in it is checked when it is put back; a hostile file can be refused, not more.
 
-use crate::abi::{EventFlag, Message, PortId, SintIndex, VpIndex};
-use crate::observe::SintCounters;
+use crate::abi::{EventFlag, Message, PortId, SintIndex, TimerIndex, VpIndex};
+use crate::observe::{SintCounters, TimerCounters};
 use crate::ownership::Entry;
 
 /// Version of [`State`] that this crate writes and reads.
@@ -78,6 +78,8 @@ pub struct SynicState {
     pub rings: Vec<RingState>,
     /// The guest has left SIRBP on, but its kernel is gone: nothing is written to the page.
     pub rings_abandoned: bool,
+    /// Synthetic timers that were ever used; none in a nested SynIC.
+    pub timers: Vec<TimerState>,
     /// What was counted, for SINT0 to SINT15.
     pub counters: Vec<SintCounters>,
     /// EOM writes.
@@ -96,6 +98,24 @@ pub struct QueueState {
     pub has_refused: bool,
 }
 
+/// One synthetic timer. Times are reference times, which the VMM carries on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TimerState {
+    /// Which of the VP's timers.
+    pub index: TimerIndex,
+    /// CONFIG.
+    pub config: u64,
+    /// COUNT.
+    pub count: u64,
+    /// When it expires, or did; `None` if it is stopped.
+    pub expiration: Option<u64>,
+    /// It has expired, and its message waits for the slot.
+    pub is_undelivered: bool,
+    /// What was counted.
+    pub counters: TimerCounters,
+}
+
 /// The hypervisor's side of one event ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -104,6 +124,8 @@ pub struct RingState {
     pub sint: SintIndex,
     /// The next entry to write, 0 to 62.
     pub head: u8,
+    /// How many entries the guest can have left unread on this page, 0 to 63.
+    pub unread: u8,
     /// Ports that wait for an entry, oldest first.
     pub waiting: Vec<PortId>,
 }

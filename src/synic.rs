@@ -12,7 +12,7 @@ use crate::abi::{
     EventFlag, Message, PageRegister, PerSint, PortId, Register, Scontrol, Sint, SintAddr,
     SintIndex,
 };
-use crate::config::Config;
+use crate::config::{Config, MessageWriter};
 use crate::delivery::events::{Events, Signalled};
 use crate::delivery::messages::{Messages, Posted, Refused};
 use crate::delivery::rings::Rings;
@@ -21,46 +21,19 @@ use crate::host::SintInterrupt;
 use crate::observe::InterruptCells;
 use crate::ownership::SynicView;
 use crate::page::GuestSpace;
+use crate::stimer::TimerSignals;
 use crate::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod registers;
 mod restore;
+mod signals;
 mod state;
+mod timers;
 
+pub(crate) use signals::Signals;
 pub(crate) use state::Counters;
-
-/// What the VMM must be told, as sets of SINT bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub(crate) struct Signals {
-    /// Raise these SINTs.
-    pub interrupts: u16,
-    /// These SINTs take messages again.
-    pub writable: u16,
-}
-
-impl Signals {
-    pub const NONE: Self = Self {
-        interrupts: 0,
-        writable: 0,
-    };
-
-    fn raise(sint: SintIndex) -> Self {
-        Self {
-            interrupts: sint.bit(),
-            writable: 0,
-        }
-    }
-
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            interrupts: self.interrupts | other.interrupts,
-            writable: self.writable | other.writable,
-        }
-    }
-}
 
 /// One bank.
 #[derive(Debug)]
@@ -86,7 +59,7 @@ impl<AS: GuestSpace> Synic<AS> {
             simp: AtomicU64::new(0),
             sirbp: AtomicU64::new(0),
             sints: PerSint::from_fn(|_| AtomicU64::new(Sint::RESET.into())),
-            messages: Mutex::new(Messages::new()),
+            messages: Mutex::new(Messages::new(config)),
             events: Events::new(),
             rings: Mutex::new(Rings::new()),
             provided: Mutex::default(),
@@ -105,11 +78,13 @@ impl<AS: GuestSpace> Synic<AS> {
         let mut messages = lock(&self.messages);
         // Read with the lock held: a write that makes the SINT not ready passes through the lock.
         let accepted = messages.post(sint, message, self.ready(sint), config)?;
-        let signals = if accepted.interrupt {
-            Signals::raise(sint)
-        } else {
-            Signals::NONE
+        let mut signals = Signals {
+            work: accepted.work,
+            ..Signals::NONE
         };
+        if accepted.interrupt {
+            signals.interrupts = sint.bit();
+        }
         Ok((accepted.posted, signals))
     }
 
@@ -128,12 +103,12 @@ impl<AS: GuestSpace> Synic<AS> {
     }
 
     /// Rings a doorbell port on a SINT's event ring.
-    pub fn ring(&self, sint: SintIndex, port: PortId) -> Signals {
+    pub fn ring(&self, sint: SintIndex, port: PortId, config: &Config) -> Signals {
         let mut rings = lock(&self.rings);
         let signal = rings.ring(sint, port, self.ready(sint));
         drop(rings);
         if signal {
-            self.notify(sint)
+            self.notify(sint, config)
         } else {
             Signals::NONE
         }
@@ -172,16 +147,29 @@ impl<AS: GuestSpace> Synic<AS> {
                 signals = signals.and(Signals::raise(sint));
             }
         }
-        signals.writable = messages.take_writable(config);
-        signals
+        signals.and(news(&mut messages, config))
     }
 
-    /// The SINTs that refused a poster and have room again.
-    pub fn writable(&self, config: &Config) -> Signals {
-        Signals {
-            writable: lock(&self.messages).take_writable(config),
-            ..Signals::NONE
+    /// The guest may have emptied a SINT's slot, as a hypervisor tells that has taken its EOM.
+    pub fn slot_freed(&self, sint: SintIndex, config: &Config) -> Signals {
+        let mut messages = lock(&self.messages);
+        if !messages.has_waiting(sint) {
+            return Signals::NONE;
         }
+        if config.message_writer == MessageWriter::VpThread {
+            return Signals::WORK;
+        }
+        let mut signals = Signals::NONE;
+        if self.is_on() && messages.advance(sint) {
+            messages.queue(sint).counters.redelivered += 1;
+            signals.interrupts = sint.bit();
+        }
+        signals.and(news(&mut messages, config))
+    }
+
+    /// What is to be told after messages may have been delivered or dropped.
+    pub fn news(&self, config: &Config) -> Signals {
+        news(&mut lock(&self.messages), config)
     }
 
     /// The interrupt of a SINT, unless it is masked or polling.
@@ -200,9 +188,10 @@ impl<AS: GuestSpace> Synic<AS> {
         })
     }
 
-    /// The host could not raise the interrupt.
-    pub fn interrupt_failed(&self, sint: SintIndex) {
-        self.interrupts[sint].fail();
+    /// The host could not raise the interrupt, or not route it. Says how loud to be about it: the
+    /// guest may be able to repeat this as often as it likes.
+    pub fn interrupt_failed(&self, sint: SintIndex) -> log::Level {
+        loudness(self.interrupts[sint].fail())
     }
 
     /// The registers of this moment.
@@ -217,15 +206,19 @@ impl<AS: GuestSpace> Synic<AS> {
     }
 
     /// Tells the guest that a ring has entries: by a notice on SINT0, or by the SINT itself.
-    fn notify(&self, ring: SintIndex) -> Signals {
+    fn notify(&self, ring: SintIndex, config: &Config) -> Signals {
         if !self.sint(ring).as_intercept() {
             return Signals::raise(ring);
         }
+        let by_vp = config.message_writer == MessageWriter::VpThread;
         let mut messages = lock(&self.messages);
-        if messages.notify(ring, self.ready(SintIndex::INTERCEPT)) {
-            Signals::raise(SintIndex::INTERCEPT)
-        } else {
-            Signals::NONE
+        let may_write = !by_vp && self.ready(SintIndex::INTERCEPT).is_ok();
+        if messages.notify(ring, may_write) {
+            return Signals::raise(SintIndex::INTERCEPT);
+        }
+        Signals {
+            work: by_vp,
+            ..Signals::NONE
         }
     }
 
@@ -262,6 +255,9 @@ impl<AS: GuestSpace> Synic<AS> {
             Register::Simp => Some(load(&self.simp)),
             Register::Sirbp => Some(load(&self.sirbp)),
             Register::Sint(sint) => Some(load(&self.sints[sint])),
+            Register::TimerConfig(_) | Register::TimerCount(_) => {
+                lock(&self.messages).timers.read(register)
+            }
         }
     }
 
@@ -292,6 +288,28 @@ impl ProvidedPages {
     fn bases(self) -> [u64; 3] {
         [self.siefp, self.simp, self.sirbp]
             .map(|gpa| PageRegister::at(gpa).with_enabled(false).into())
+    }
+}
+
+/// The SINTs that refused a poster and have room again; and whether timers, which run on when their
+/// message is delivered, have a new deadline.
+fn news<AS: GuestSpace>(messages: &mut Messages<AS>, config: &Config) -> Signals {
+    Signals {
+        writable: messages.take_writable(config),
+        timers: TimerSignals {
+            deadline: messages.has_new_deadline(),
+            ..TimerSignals::NONE
+        },
+        ..Signals::NONE
+    }
+}
+
+/// An error for the first of its kind, which the operator must hear of. A counter has the rest.
+fn loudness(is_first: bool) -> log::Level {
+    if is_first {
+        log::Level::Error
+    } else {
+        log::Level::Debug
     }
 }
 

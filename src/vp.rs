@@ -95,6 +95,12 @@ impl<AS: GuestSpace> Vp<AS> {
             self.record(|| TimelineKind::EndOfMessage(id.bank));
             return Ok(synic.end_of_message(context.config));
         }
+        if id.register.is_timer() {
+            // No driver of the ledger's owns a timer.
+            self.record_write(id, value, false);
+            let written = synic.write(id.register, value, context.space, context.config);
+            return written.map_err(|_| MsrError::Fault);
+        }
         let mut ledger = lock(&self.ledger);
         let config = context.config;
         let rules = Rules::new(config.role, config.criterion);
@@ -116,11 +122,7 @@ impl<AS: GuestSpace> Vp<AS> {
             after: value,
             violation,
         });
-        self.record(|| TimelineKind::Write {
-            register: id,
-            value,
-            violation: violation.is_some(),
-        });
+        self.record_write(id, value, violation.is_some());
         outcome
     }
 
@@ -130,6 +132,14 @@ impl<AS: GuestSpace> Vp<AS> {
             at: self.now(),
             vp: self.index,
             kind: kind(),
+        });
+    }
+
+    fn record_write(&self, register: RegisterId, value: u64, violation: bool) {
+        self.record(|| TimelineKind::Write {
+            register,
+            value,
+            violation,
         });
     }
 
@@ -237,10 +247,15 @@ impl<AS: GuestSpace> Vp<AS> {
             Bank::Plain => "plain",
             Bank::Nested => "nested",
         };
-        let synic = self.synic(bank).ok_or_else(|| Error::State {
-            field: part.into(),
-            reason: "this manager has no nested bank".into(),
-        })?;
+        let refuse = |field: &str, reason: &str| Error::State {
+            field: field.into(),
+            reason: reason.into(),
+        };
+        let synic = self.synic(bank);
+        let synic = synic.ok_or_else(|| refuse(part, "this manager has no nested bank"))?;
+        if bank == Bank::Nested && !state.timers.is_empty() {
+            return Err(refuse("nested.timers", "only the plain bank has timers"));
+        }
         let restored = synic.restore(state, context.space, context.config);
         restored.map_err(|error| error.inside(part))
     }
@@ -252,5 +267,5 @@ impl<AS: GuestSpace> Vp<AS> {
 
 fn snapshot<AS: GuestSpace>(synic: &Synic<AS>) -> SynicSnapshot {
     let Counters { sints, eoms } = synic.counters();
-    SynicSnapshot::new(synic.view(), sints.into_array(), eoms)
+    SynicSnapshot::new(synic.view(), sints.into_array(), eoms, synic.timers())
 }

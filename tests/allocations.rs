@@ -53,6 +53,14 @@ impl Host for Deaf {
     fn assert_sint(&self, _interrupt: SintInterrupt) -> io::Result<()> {
         Ok(())
     }
+
+    fn assert_vector(&self, _vp: VpIndex, _vector: u8) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reference_time(&self) -> u64 {
+        10
+    }
 }
 
 type Manager = SynicManager<Arc<GuestMemoryMmap<()>>>;
@@ -67,7 +75,11 @@ impl Rig {
     fn new() -> Self {
         let ram = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
         let memory = Arc::new(ram);
-        let manager = SynicManager::new(Config::new(2), memory.clone(), Arc::new(Deaf));
+        let config = Config {
+            timers: true,
+            ..Config::new(2)
+        };
+        let manager = SynicManager::new(config, memory.clone(), Arc::new(Deaf));
         manager.add_vp(VP).unwrap();
         let write = |msr, value| manager.write_msr(VP, msr, value).unwrap();
         write(SIMP, SIMP_PAGE | 1);
@@ -235,6 +247,23 @@ fn hypercalls_to_a_port_allocate_nothing() {
 }
 
 #[test]
+fn timers_that_expire_allocate_nothing() {
+    let rig = Rig::new();
+    let write = |msr, value| rig.manager.write_msr(VP, msr, value).unwrap();
+    write(STIMER0_CONFIG, 0x2_0008);
+    write(STIMER0_CONFIG + 2, 0x1ED8);
+    let allocated = allocations(|| {
+        write(STIMER0_CONFIG + 1, 1);
+        write(STIMER0_CONFIG + 3, 1);
+        rig.free_slot();
+        write(EOM, 0);
+    });
+    assert_eq!(allocated, 0);
+    let counters = rig.manager.snapshot().vps[0].plain.timers[0].counters;
+    assert_eq!(counters.messages, 200);
+}
+
+#[test]
 fn idle_vp_takes_less_than_4_kib_beside_the_guests_pages() {
     let ram = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x1000)]).unwrap();
     let before = BYTES.get();
@@ -259,6 +288,7 @@ const SIMP: u32 = 0x4000_0083;
 const EOM: u32 = 0x4000_0084;
 const SIRBP: u32 = 0x4000_0085;
 const SINT0: u32 = 0x4000_0090;
+const STIMER0_CONFIG: u32 = 0x4000_00B0;
 const POST_MESSAGE: u64 = 0x5C;
 const SIGNAL_EVENT_FAST: u64 = 0x1_005D;
 /// Fast.

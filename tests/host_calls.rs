@@ -13,6 +13,7 @@ use vm_synic::{
 
 const VP: VpIndex = VpIndex::new(0);
 const OTHER: VpIndex = VpIndex::new(1);
+const STIMER0_CONFIG: u32 = 0x4000_00B0;
 const SINT: SintIndex = SintIndex::VMBUS;
 
 type Memory = Arc<GuestMemoryMmap<()>>;
@@ -41,6 +42,23 @@ impl Host for Nosy {
         Ok(())
     }
 
+    fn assert_vector(&self, vp: VpIndex, _vector: u8) -> io::Result<()> {
+        self.meddle();
+        if let Some(manager) = self.0.get().and_then(Weak::upgrade) {
+            manager.timer_due(vp);
+        }
+        Ok(())
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.meddle();
+        10
+    }
+
+    fn set_timer(&self, _vp: VpIndex, _deadline: Option<u64>) {
+        self.meddle();
+    }
+
     fn kick(&self, _vp: VpIndex) {
         self.meddle();
     }
@@ -56,6 +74,7 @@ fn host_may_call_the_manager_from_every_call() {
     let host = Arc::new(Nosy::default());
     let config = Config {
         queue_depth: 0,
+        timers: true,
         ..Config::new(2)
     };
     let manager = SynicManager::new(config, vm.memory.clone(), host.clone());
@@ -70,6 +89,10 @@ fn host_may_call_the_manager_from_every_call() {
     // Each of these waits for ever if the manager holds a lock that the host's call needs.
     guest.unmask(SINT, 0xF3);
     while manager.post_message(addr, &message).is_ok() {}
+    for (timer, config) in [(0u32, 0x2_0003), (1, 0x1ED3), (2, 0x1ED1)] {
+        guest.wrmsr(STIMER0_CONFIG + 1 + 2 * timer, 1).unwrap();
+        guest.wrmsr(STIMER0_CONFIG + 2 * timer, config).unwrap();
+    }
     manager.reset_vp(VP).unwrap();
     manager.reset();
     manager.remove_vp(VP).unwrap();

@@ -150,6 +150,11 @@ fn field_that_cannot_be_is_named() {
             "vps[0].plain.rings[0]",
         ),
         (
+            "/vps/0/plain/rings/0/unread",
+            json!(64),
+            "vps[0].plain.rings[0]",
+        ),
+        (
             "/vps/0/plain/rings/0/waiting",
             json!([64, 64]),
             "vps[0].plain.rings[0]",

@@ -37,6 +37,7 @@ pub enum Action {
     Migrate,
     RestoreHostile,
     Show,
+    TimerDue,
 }
 
 impl World {
@@ -65,6 +66,7 @@ impl World {
             Action::Migrate => self.migrate(),
             Action::RestoreHostile => self.restore_hostile(op),
             Action::Show => self.show(),
+            Action::TimerDue => self.timer_due(op),
         }
     }
 
@@ -74,11 +76,13 @@ impl World {
         let before = self.manager.read_msr(vp, msr);
         let written = self.manager.write_msr(vp, msr, value);
         let after = self.manager.read_msr(vp, msr);
-        if let (Ok(before), true) = (before, after == Ok(value)) {
-            self.follow_tails(vp, msr, before, value);
+        // Where a write may be refused, one of the same value tells nothing.
+        let is_observed = self.config.violations == ViolationPolicy::Observe;
+        if after == Ok(value) && (is_observed || before != after) {
+            self.follow_tails(vp, msr, before.unwrap_or_default(), value);
         }
         match written {
-            Ok(()) if is_stored(msr) && self.config.violations == ViolationPolicy::Observe => {
+            Ok(()) if is_stored(msr) && is_observed => {
                 assert_eq!(after, Ok(value), "{vp}, MSR {msr:#x}");
             }
             Ok(()) => assert!(after.is_ok(), "{vp}, MSR {msr:#x}: {after:?}"),
@@ -182,6 +186,12 @@ impl World {
             .signal_event(addr(op), flag.expect("below 2048"));
     }
 
+    /// Time passes, `value` units of 100 ns at most.
+    fn timer_due(&self, op: &Op) {
+        self.host.pass(op.value % HOUR);
+        self.manager.timer_due(vp(op));
+    }
+
     /// Rings port `number`, on any VP if `small` is odd.
     fn ring(&mut self, op: &Op) {
         let port = PortId::new(1 + op.number % RING_PORTS).expect("a small id");
@@ -230,6 +240,7 @@ impl World {
     fn migrate(&mut self) {
         self.pause();
         let saved = self.manager.save().expect("paused");
+        self.host.forget_all_but(&saved);
         self.replace_manager();
         self.manager.restore(&saved).expect("our own state");
         assert_eq!(self.manager.save().expect("paused"), saved);
@@ -273,6 +284,7 @@ pub fn msr(number: u32) -> u32 {
         0 => 0x4000_0080 + number % 32,
         1 => 0x4000_1080 + number % 32,
         2 => 0x4000_0000 + number % 4,
+        3 => 0x4000_00B0 + number % 8,
         _ => number,
     }
 }
@@ -283,6 +295,7 @@ pub fn body(number: u64) -> Vec<u8> {
     number.to_le_bytes().into_iter().chain(rest).collect()
 }
 
+const HOUR: u64 = 36_000_000_000;
 const FAST: u64 = 1 << 16;
 const POST_MESSAGE: u64 = 0x5C;
 const SIGNAL_EVENT: u64 = 0x5D;

@@ -6,8 +6,8 @@
 use crate::world::{PAGE, RAM, RING_PORTS, VPS, World};
 use vm_memory::{Bytes, GuestAddress};
 use vm_synic::{
-    Bank, DoorbellTarget, EventFlag, Message, MessageType, PortId, Posted, SintAddr, SintIndex,
-    SynicSnapshot, ViolationPolicy, VpIndex,
+    Bank, DoorbellTarget, EventFlag, Message, MessageType, MessageWriter, PortId, Posted, SintAddr,
+    SintIndex, SynicSnapshot, ViolationPolicy, VpIndex,
 };
 
 /// Ports that can wait for an entry of one ring: those that are ever rung, each once. A guest that
@@ -112,7 +112,11 @@ impl World {
 
         let message = Message::new(MessageType::VMBUS, b"alive").expect("5 bytes");
         let posted = self.manager.post_message(vmbus, &message);
-        assert_eq!(posted, Ok(Posted::Delivered), "{vp}");
+        match self.config.message_writer {
+            MessageWriter::AnyThread => assert_eq!(posted, Ok(Posted::Delivered), "{vp}"),
+            MessageWriter::VpThread => assert_eq!(posted, Ok(Posted::Queued), "{vp}"),
+        }
+        self.manager.pre_run(vp);
         let flag = EventFlag::new(2047).expect("the last flag");
         assert_eq!(self.manager.signal_event(vmbus, flag), Ok(true), "{vp}");
         let (target, port) = (DoorbellTarget::Vp(vp), PortId::new(9).expect("small"));

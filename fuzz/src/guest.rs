@@ -74,16 +74,20 @@ impl World {
         let bit = |register, bit| self.bit(vp, Bank::Plain, register, bit);
         self.is_orderly
             && !self.is_paused
-            && !self.left.contains(&vp)
-            && self.page(vp, Bank::Plain, SIRBP).is_some()
+            && self.ring_page(vp).is_some()
             && bit(SCONTROL, ENABLE)
             && !bit(SINT0 + u32::from(sint.get()), PROXY)
+    }
+
+    /// Address of the page with a VP's rings, unless its kernel has left.
+    fn ring_page(&self, vp: VpIndex) -> Option<u64> {
+        let is_read = !self.left.contains(&vp);
+        is_read.then(|| self.page(vp, Bank::Plain, SIRBP)).flatten()
     }
 
     /// Linux frees the ring tails of a CPU that goes offline; the root's CPUs stay. The next kernel
     /// has tails of its own.
     pub fn follow_tails(&mut self, vp: VpIndex, register: u32, before: u64, value: u64) {
-        let is_on = |register| self.bit(vp, Bank::Plain, register, ENABLE);
         let is_root = matches!(self.config.role, Role::Root | Role::NestedRoot);
         match register {
             GUEST_OS_ID if before != 0 && value == 0 => {
@@ -91,11 +95,12 @@ impl World {
                 self.forget_tails(None);
             }
             MSR_SCONTROL | MSR_SIRBP => {
-                if !is_root && !is_on(SCONTROL) && !is_on(SIRBP) {
-                    self.forget_tails(Some(vp));
-                }
                 if register == MSR_SIRBP {
                     self.left.remove(&vp);
+                }
+                let is_on = self.bit(vp, Bank::Plain, SCONTROL, ENABLE);
+                if !is_root && !is_on && self.ring_page(vp).is_none() {
+                    self.forget_tails(Some(vp));
                 }
             }
             _ => {}
@@ -111,7 +116,7 @@ impl World {
 
     /// Takes all port ids out of a SINT's ring; none that was rung is missing.
     pub fn drain_ring(&mut self, vp: VpIndex, sint: SintIndex) {
-        let Some(page) = self.page(vp, Bank::Plain, SIRBP) else {
+        let Some(page) = self.ring_page(vp) else {
             return;
         };
         self.manager.pre_run(vp);
@@ -137,13 +142,13 @@ impl World {
             tail.next(&ring, ring_empty).is_none(),
             "the ring never ends"
         );
-        if self.is_heard(vp, sint) {
-            let rung = self.rung.remove(&(vp, sint)).unwrap_or_default();
-            assert!(
-                taken.is_superset(&rung),
-                "{rung:?} were rung, {taken:?} arrived"
-            );
-        }
+        let is_heard = self.is_heard(vp, sint);
+        let rung = self.rung.entry((vp, sint)).or_default();
+        rung.retain(|port| !taken.contains(port));
+        assert!(
+            !is_heard || rung.is_empty(),
+            "{rung:?} did not arrive, {taken:?} did"
+        );
     }
 
     /// Messages come in order, whole and once.
@@ -156,6 +161,9 @@ impl World {
         read.expect("inside RAM");
         if message_type == SINT_INTERCEPT && payload.len() == 4 {
             assert_eq!(addr.sint, SintIndex::INTERCEPT);
+            return;
+        }
+        if message_type == TIMER_EXPIRED && payload.len() == 24 && self.config.timers {
             return;
         }
         let number = payload
@@ -262,3 +270,4 @@ const EOM: u32 = 4;
 const SIRBP: u32 = 5;
 const NOTIFY_PORT_RING_EMPTY: u64 = 0x8B;
 const SINT_INTERCEPT: u32 = 0x8000_0061;
+const TIMER_EXPIRED: u32 = 0x8000_0010;

@@ -24,6 +24,7 @@ pub const ACTIONS: &[Action] = &[
     Action::Migrate,
     Action::Plug,
     Action::MemoryChanged,
+    Action::TimerDue,
 ];
 
 /// Runs the steps of an input.

@@ -142,6 +142,7 @@ fn ring(op: &Op) -> RingState {
     RingState {
         sint: sint(op),
         head: op.other as u8,
+        unread: (op.other >> 8) as u8,
         waiting: ports.collect(),
     }
 }

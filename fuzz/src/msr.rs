@@ -24,6 +24,7 @@ pub const ACTIONS: &[Action] = &[
     Action::Migrate,
     Action::RestoreHostile,
     Action::Show,
+    Action::TimerDue,
 ];
 
 /// Runs the steps of an input.

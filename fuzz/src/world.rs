@@ -11,11 +11,12 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_synic::state::State;
 use vm_synic::{
     Config, ConnectionId, Criterion, DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget,
-    EventSink, Host, MessageSink, PortBusy, PortHandle, PortId, PortSpec, Registration,
-    RingConsumer, Role, SintAddr, SintIndex, SintInterrupt, SynicManager, ViolationPolicy, VpIndex,
-    WhenDisabled, WhenMasked,
+    EventSink, Host, MessageSink, MessageWriter, PortBusy, PortHandle, PortId, PortSpec,
+    Registration, RingConsumer, Role, SintAddr, SintIndex, SintInterrupt, SynicManager,
+    ViolationPolicy, VpIndex, WhenDisabled, WhenMasked,
 };
 
 /// How the manager sees guest memory.
@@ -73,6 +74,8 @@ pub struct World {
 pub struct Recorder {
     raised: Mutex<HashMap<SintAddr, u64>>,
     total: AtomicU64,
+    /// The reference time.
+    time: AtomicU64,
     /// Every nth interrupt cannot be raised; 0 for none.
     fail_every: u64,
 }
@@ -82,6 +85,17 @@ impl Recorder {
     pub fn raised(&self, addr: SintAddr) -> u64 {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
         raised.get(&addr).copied().unwrap_or(0)
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: u64) {
+        self.time.fetch_add(time, Ordering::Relaxed);
+    }
+
+    /// What a VP has counted goes along with it, or is lost with one that is unplugged.
+    pub fn forget_all_but(&self, state: &State) {
+        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.retain(|addr, _| state.vps.iter().any(|vp| vp.index == addr.vp));
     }
 }
 
@@ -95,6 +109,15 @@ impl Host for Recorder {
             return Err(io::ErrorKind::Other.into());
         }
         Ok(())
+    }
+
+    fn assert_vector(&self, _: VpIndex, vector: u8) -> io::Result<()> {
+        assert!(vector >= 16);
+        Ok(())
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
     }
 
     fn route(&self, _: SintAddr, vector: Option<u8>) -> io::Result<()> {
@@ -226,6 +249,12 @@ fn config(head: [u8; HEAD_SIZE]) -> Config {
         } else {
             WhenDisabled::Refuse
         },
+        message_writer: if flags & 32 != 0 {
+            MessageWriter::VpThread
+        } else {
+            MessageWriter::AnyThread
+        },
+        timers: flags & 64 != 0,
         may_post_messages: flags & 8 == 0,
         may_signal_events: flags & 16 == 0,
         when_masked: [WhenMasked::Refuse, WhenMasked::Hold, WhenMasked::Write]

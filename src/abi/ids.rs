@@ -94,6 +94,11 @@ checked_id! {
 }
 
 checked_id! {
+    /// Index of a synthetic timer of one VP, 0 to 3.
+    TimerIndex(u8), "synthetic timer index", "STIMER{}", |v| v < 4
+}
+
+checked_id! {
     /// Number of an event flag of one SINT, 0 to 2047 (TLFS `HV_EVENT_FLAGS_COUNT`).
     EventFlag(u16), "event flag number", "flag {}", |v| v < 2048
 }

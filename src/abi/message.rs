@@ -33,6 +33,8 @@ pub struct MessageType(std::num::NonZeroU32);
 impl MessageType {
     /// VMBus channel message, the type that `hv_vmbus` uses in both directions.
     pub const VMBUS: Self = Self::constant(1);
+    /// `HVMSG_TIMER_EXPIRED`: a synthetic timer expired.
+    pub const TIMER_EXPIRED: Self = Self::constant(0x8000_0010);
     /// `HVMSG_SYNIC_SINT_INTERCEPT`: the event ring of a SINT has entries.
     pub const SYNIC_SINT_INTERCEPT: Self = Self::constant(0x8000_0061);
 

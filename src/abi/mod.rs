@@ -11,9 +11,11 @@ mod message;
 mod per_sint;
 mod register;
 mod status;
+mod stimer;
 
 pub use ids::{
-    Bank, ConnectionId, EventFlag, InvalidId, PortId, SINT_COUNT, SintAddr, SintIndex, VpIndex,
+    Bank, ConnectionId, EventFlag, InvalidId, PortId, SINT_COUNT, SintAddr, SintIndex, TimerIndex,
+    VpIndex,
 };
 pub use message::{
     HEADER_SIZE, MESSAGE_PAYLOAD_MAX, MESSAGE_SIZE, Message, MessageError, MessageType,
@@ -21,6 +23,7 @@ pub use message::{
 pub use per_sint::PerSint;
 pub use register::{PageRegister, Register, RegisterId, Scontrol, Sint};
 pub use status::HvStatus;
+pub use stimer::{StimerConfig, TIMER_COUNT};
 
 /// Size of the message, event-flags and event-ring pages, in bytes.
 pub const SYNIC_PAGE_SIZE: usize = 4096;

@@ -3,7 +3,7 @@
 
 //! The SynIC registers: their numbers in both banks, and their bits.
 
-use super::{Bank, SintIndex};
+use super::{Bank, SintIndex, TimerIndex};
 use bitfield_struct::bitfield;
 use std::fmt;
 
@@ -27,6 +27,27 @@ pub enum Register {
     Sirbp,
     /// Vector and flags of one synthetic interrupt source.
     Sint(SintIndex),
+    /// Mode and enable bit of one synthetic timer; in the plain bank alone.
+    TimerConfig(TimerIndex),
+    /// Expiration time or period of one synthetic timer; in the plain bank alone.
+    TimerCount(TimerIndex),
+}
+
+impl Register {
+    /// Whether it is of a synthetic timer.
+    pub const fn is_timer(self) -> bool {
+        matches!(self, Self::TimerConfig(_) | Self::TimerCount(_))
+    }
+
+    /// CONFIG and COUNT of each timer alternate.
+    fn of_timer(number: u32) -> Option<Self> {
+        let timer = TimerIndex::try_from(number >> 1).ok()?;
+        Some(if number & 1 == 0 {
+            Self::TimerConfig(timer)
+        } else {
+            Self::TimerCount(timer)
+        })
+    }
 }
 
 impl fmt::Display for Register {
@@ -40,6 +61,8 @@ impl fmt::Display for Register {
             Self::Eom => f.write_str("EOM"),
             Self::Sirbp => f.write_str("SIRBP"),
             Self::Sint(sint) => sint.fmt(f),
+            Self::TimerConfig(timer) => write!(f, "{timer}_CONFIG"),
+            Self::TimerCount(timer) => write!(f, "{timer}_COUNT"),
         }
     }
 }
@@ -62,6 +85,9 @@ impl RegisterId {
     pub fn from_msr(msr: u32) -> Option<Self> {
         if msr == MSR_VP_INDEX {
             return Some(Self::plain(Register::VpIndex));
+        }
+        if msr & !0xF == MSR_TIMERS {
+            return Register::of_timer(msr & 0xF).map(Self::plain);
         }
         let bank = if msr & !0x1F == MSR_BASE {
             Bank::Plain
@@ -87,6 +113,9 @@ impl RegisterId {
     pub fn from_name(name: u32) -> Option<Self> {
         if name == NAME_VP_INDEX {
             return Some(Self::plain(Register::VpIndex));
+        }
+        if name & !0xF == NAME_TIMERS {
+            return Register::of_timer(name & 0xF).map(Self::plain);
         }
         let bank = match name & !0x1F {
             NAME_BASE => Bank::Plain,
@@ -199,8 +228,10 @@ impl Sint {
 
 const MSR_VP_INDEX: u32 = 0x4000_0002;
 const MSR_BASE: u32 = 0x4000_0080;
+const MSR_TIMERS: u32 = 0x4000_00B0;
 const NAME_VP_INDEX: u32 = 0x0009_0003;
 const NAME_BASE: u32 = 0x000A_0000;
+const NAME_TIMERS: u32 = 0x000B_0000;
 /// From a plain register's number to the nested one's, for MSRs and names alike.
 const NESTED_OFFSET: u32 = 0x1000;
 
@@ -244,6 +275,19 @@ mod tests {
             })
         );
         assert_eq!(RegisterId::from_name(0x000A_0016), None);
+    }
+
+    #[test]
+    fn timer_numbers_alternate_between_config_and_count() {
+        let timer3 = TimerIndex::new(3).unwrap();
+        let count = Some(RegisterId::plain(Register::TimerCount(timer3)));
+        let config = Some(RegisterId::plain(Register::TimerConfig(timer3)));
+        assert_eq!(RegisterId::from_msr(0x4000_00B6), config);
+        assert_eq!(RegisterId::from_msr(0x4000_00B7), count);
+        assert_eq!(RegisterId::from_name(0x000B_0006), config);
+        assert_eq!(RegisterId::from_name(0x000B_0007), count);
+        assert_eq!(RegisterId::from_msr(0x4000_00B8), None);
+        assert_eq!(RegisterId::from_name(0x000B_0008), None);
     }
 
     #[test]

@@ -8,10 +8,21 @@
 //! exits into those calls and those requests into its ioctls. A VMM picks the pieces it wants;
 //! none of them owns a thread, a vCPU or an event loop.
 //!
-//! | backend    | who holds the registers | feature |
-//! |------------|-------------------------|---------|
-//! | `emulated` | the manager             | `kvm`   |
+//! | backend    | who holds the registers                     | needs             | feature |
+//! |------------|---------------------------------------------|-------------------|---------|
+//! | `emulated` | the manager                                 | any KVM           | `kvm`   |
+//! | `kvm`      | KVM; the manager holds the same, in step    | KVM's own SynIC   | `kvm`   |
 
 #[cfg(all(feature = "kvm", target_arch = "x86_64"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "kvm")))]
 pub mod emulated;
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+mod error;
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "kvm")))]
+pub mod kvm;
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+mod msr_filter;
+
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+pub use error::Error;

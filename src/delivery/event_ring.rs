@@ -56,7 +56,7 @@ pub(crate) struct RingProducer {
     /// The next entry to write. It never rewinds while the guest's tail lives on, and that
     /// outlives a reload of the guest's driver (Linux `hv_synic_eventring_tail`).
     head: u8,
-    /// How many entries the guest can have left unread on this page; at most all there are.
+    /// How many entries the guest can have left unread on this page, 0 to 63.
     unread: u8,
     /// Ports that found no room, in order; each once, so their number is bounded by that of ports.
     overflow: VecDeque<PortId>,
@@ -144,21 +144,30 @@ impl RingProducer {
         self.head
     }
 
+    /// How many entries the guest can have left unread on this page, 0 to 63.
+    pub fn unread(&self) -> u8 {
+        self.unread
+    }
+
     /// Ports that wait for an entry, oldest first.
     pub fn waiting(&self) -> impl ExactSizeIterator<Item = PortId> {
         self.overflow.iter().copied()
     }
 
     /// A producer that goes on where another stopped; `None` if none can have stopped there.
-    pub fn restore(head: u8, waiting: impl IntoIterator<Item = PortId>) -> Option<Self> {
+    pub fn restore(
+        head: u8,
+        unread: u8,
+        waiting: impl IntoIterator<Item = PortId>,
+    ) -> Option<Self> {
         let mut producer = Self {
             head,
-            unread: PAGE_ENTRIES,
+            unread,
             ..Self::default()
         };
         let mut ports = waiting.into_iter();
         let are_distinct = ports.all(|port| producer.ring(port) == Rung::Waiting);
-        (are_distinct && head < PAGE_ENTRIES).then_some(producer)
+        (are_distinct && head < PAGE_ENTRIES && unread <= PAGE_ENTRIES).then_some(producer)
     }
 
     fn write(&mut self, ring: &impl RingMemory, port: PortId) {

@@ -8,12 +8,13 @@
 //! has finished.
 
 use crate::abi::{Message, MessageType, PerSint, SintIndex};
-use crate::config::{Config, WhenDisabled, WhenMasked};
+use crate::config::{Config, MessageWriter, WhenDisabled, WhenMasked};
 use crate::delivery::queue::SintQueue;
 use crate::delivery::slot::{self, PageSlot, SlotMemory, SlotPost};
 use crate::error::NotReady;
 use crate::observe::MessageCounters;
 use crate::page::{GuestPage, GuestSpace};
+use crate::stimer::Timers;
 
 /// What became of a message that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) struct Accepted {
     pub posted: Posted,
     /// The slot was filled, by this message or by an older one: raise the SINT.
     pub interrupt: bool,
+    /// The VP's thread has to fill the slot.
+    pub work: bool,
 }
 
 /// Why a message was not accepted.
@@ -44,15 +47,18 @@ pub(crate) enum Refused {
 pub(crate) struct Messages<AS: GuestSpace> {
     pub page: Option<GuestPage<AS>>,
     pub queues: PerSint<SintQueue>,
+    /// In the plain bank; those of the nested one are never used.
+    pub timers: Timers,
     /// Nothing is written to the page while set.
     pub paused: bool,
 }
 
 impl<AS: GuestSpace> Messages<AS> {
-    pub fn new() -> Self {
+    pub fn new(config: &Config) -> Self {
         Self {
             page: None,
             queues: Default::default(),
+            timers: Timers::new(config.timers),
             paused: false,
         }
     }
@@ -75,13 +81,16 @@ impl<AS: GuestSpace> Messages<AS> {
             self.queue(sint).counters.dropped.count(cause);
             return Err(Refused::NotReady(cause));
         }
-        let may_write = may_write(ready, config);
+        let by_vp = config.message_writer == MessageWriter::VpThread;
+        let may_write = may_write(ready, config) && !by_vp;
         // The guest may have emptied the slot without an EOM since the last message came.
-        let advanced = may_write && self.advance(sint);
-        if may_write && self.queue(sint).is_empty() && self.deliver(sint, message, false) {
+        let advanced = may_write && self.advance_queue(sint);
+        let more = self.timers.wait_for(sint);
+        if may_write && self.queue(sint).is_empty() && self.deliver(sint, message, more) {
             return Ok(Accepted {
                 posted: Posted::Delivered,
                 interrupt: true,
+                work: false,
             });
         }
         if advanced {
@@ -94,12 +103,13 @@ impl<AS: GuestSpace> Messages<AS> {
         Ok(Accepted {
             posted: Posted::Queued,
             interrupt: advanced,
+            work: by_vp,
         })
     }
 
-    /// Queues the notice that `ring`'s event ring has entries, on SINT0, and delivers it if it can.
-    /// Says whether it went into the slot.
-    pub fn notify(&mut self, ring: SintIndex, ready: Result<(), NotReady>) -> bool {
+    /// Queues the notice that `ring`'s event ring has entries, on SINT0, and delivers it if it can
+    /// and `may_write`. Says whether it went into the slot.
+    pub fn notify(&mut self, ring: SintIndex, may_write: bool) -> bool {
         let payload = u32::from(ring).to_le_bytes();
         let Ok(notice) = Message::new(MessageType::SYNIC_SINT_INTERCEPT, &payload) else {
             return false;
@@ -108,7 +118,7 @@ impl<AS: GuestSpace> Messages<AS> {
         let before = queue.len();
         queue.push_notice(ring, &notice);
         queue.counters.posted += (queue.len() - before) as u64;
-        ready.is_ok() && self.advance(SintIndex::INTERCEPT)
+        may_write && self.advance(SintIndex::INTERCEPT)
     }
 
     /// Whether the guest has a message in `sint`'s slot that it has not taken yet.
@@ -119,14 +129,8 @@ impl<AS: GuestSpace> Messages<AS> {
 
     /// Puts the next waiting message into `sint`'s slot if the slot is free.
     pub fn advance(&mut self, sint: SintIndex) -> bool {
-        let Some((&next, more)) = self.queue(sint).front() else {
-            return false;
-        };
-        let delivered = self.deliver(sint, &next, more);
-        if delivered {
-            self.queue(sint).pop();
-        }
-        delivered
+        let timer = self.advance_timer(sint);
+        timer.unwrap_or_else(|| self.advance_queue(sint))
     }
 
     /// Drops what waits for `sint`, because of `cause`.
@@ -149,7 +153,7 @@ impl<AS: GuestSpace> Messages<AS> {
     pub fn counters(&self, sint: SintIndex) -> MessageCounters {
         let queue = &self.queues[sint];
         MessageCounters {
-            waiting: queue.len() as u64,
+            waiting: (queue.len() + self.timers.waiting(sint)) as u64,
             ..queue.counters
         }
     }
@@ -166,6 +170,11 @@ impl<AS: GuestSpace> Messages<AS> {
             let is_writable = queue.take_writable(config.queue_depth);
             writable | if is_writable { sint.bit() } else { 0 }
         })
+    }
+
+    /// Whether a message waits for `sint`'s slot.
+    pub fn has_waiting(&self, sint: SintIndex) -> bool {
+        !self.queues[sint].is_empty() || self.timers.wait_for(sint)
     }
 
     pub fn queue(&mut self, sint: SintIndex) -> &mut SintQueue {
@@ -186,14 +195,30 @@ impl<AS: GuestSpace> Messages<AS> {
         config: &Config,
     ) -> Result<(), Refused> {
         let queue = self.queue(sint);
-        if queue.push(message, config.queue_depth).is_err() {
+        let depth = match config.message_writer {
+            MessageWriter::AnyThread => config.queue_depth,
+            // Every message waits, if only for the VP's thread.
+            MessageWriter::VpThread => config.queue_depth.max(1),
+        };
+        if queue.push(message, depth).is_err() {
             queue.counters.dropped.full += 1;
             return Err(Refused::Full);
         }
         Ok(())
     }
 
-    fn deliver(&mut self, sint: SintIndex, message: &Message, more: bool) -> bool {
+    fn advance_queue(&mut self, sint: SintIndex) -> bool {
+        let Some((&next, more)) = self.queue(sint).front() else {
+            return false;
+        };
+        let delivered = self.deliver(sint, &next, more || self.timers.wait_for(sint));
+        if delivered {
+            self.queue(sint).pop();
+        }
+        delivered
+    }
+
+    pub(super) fn deliver(&mut self, sint: SintIndex, message: &Message, more: bool) -> bool {
         let Some(page) = self.page.as_ref().filter(|_| !self.paused) else {
             return false;
         };

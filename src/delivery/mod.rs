@@ -12,3 +12,4 @@ pub(crate) mod messages;
 pub(crate) mod queue;
 pub(crate) mod rings;
 pub(crate) mod slot;
+mod timers;

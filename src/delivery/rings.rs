@@ -86,8 +86,11 @@ impl<AS: GuestSpace> Rings<AS> {
             return false;
         }
         // A guest that was told of a full ring asks for the rest when it has drained it.
-        let was_told = self.on_page(sint, |_, ring| ring.ring_full());
-        was_told == Some(false) && self.refill(sint) && ready.is_ok() && self.take_signal(sint)
+        if self.on_page(sint, |_, ring| ring.ring_full()) == Some(false) {
+            self.refill(sint);
+        }
+        // Not only for what came in now: the SINT may have come on during the pause.
+        ready.is_ok() && self.is_undrained(sint) && self.take_signal(sint)
     }
 
     /// After a page, the SynIC or a SINT came on: moves in what was held back. True: signal the
@@ -101,9 +104,7 @@ impl<AS: GuestSpace> Rings<AS> {
         if ready.is_err() {
             return false;
         }
-        let undrained = self
-            .on_page(sint, |producer, ring| producer.is_undrained(ring))
-            .unwrap_or(false);
+        let undrained = self.is_undrained(sint);
         if undrained {
             self.on_page(sint, |_, ring| ring.set_signal_masked(true));
             self.ring_mut(sint).counters.notices += 1;
@@ -114,11 +115,7 @@ impl<AS: GuestSpace> Rings<AS> {
     /// Takes another page in use, or none. The guest's tail stays where it is, so unread entries
     /// go along.
     pub fn set_page(&mut self, page: Option<GuestPage<AS>>) {
-        for sint in SintIndex::all() {
-            if self.is_used(sint) {
-                self.reclaim(sint);
-            }
-        }
+        SintIndex::all().for_each(|sint| self.reclaim(sint));
         self.page = page;
         self.abandoned = false;
     }
@@ -192,12 +189,14 @@ impl<AS: GuestSpace> Rings<AS> {
         self.rings[sint].get_or_insert_default()
     }
 
+    /// Paused or not: the guest's own write is what gives the page up, and this is the last chance.
     fn reclaim(&mut self, sint: SintIndex) {
-        let before = self.ring_mut(sint).producer.waiting().len();
-        let reclaimed = self.on_page(sint, |producer, ring| producer.reclaim(ring));
-        let ring = self.ring_mut(sint);
+        let (Some(page), Some(ring)) = (&self.page, &mut self.rings[sint]) else {
+            return;
+        };
+        let before = ring.producer.waiting().len();
+        let reclaimed = ring.producer.reclaim(&PageRing::new(page, sint));
         let added = ring.producer.waiting().len().saturating_sub(before) as u64;
-        let reclaimed = reclaimed.unwrap_or(0);
         ring.counters.reclaimed += reclaimed;
         // The others wait already, or the guest has overwritten them.
         ring.counters.coalesced += reclaimed.saturating_sub(added);
@@ -208,6 +207,11 @@ impl<AS: GuestSpace> Rings<AS> {
         let entered = entered.unwrap_or(0);
         self.ring_mut(sint).counters.entered += entered;
         entered > 0
+    }
+
+    fn is_undrained(&mut self, sint: SintIndex) -> bool {
+        self.on_page(sint, |producer, ring| producer.is_undrained(ring))
+            .unwrap_or(false)
     }
 
     fn take_signal(&mut self, sint: SintIndex) -> bool {

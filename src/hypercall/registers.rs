@@ -7,7 +7,7 @@
 //! of 4 bytes to read, or associations of 32 bytes {u32 name, 12 reserved, 16 value} to write.
 
 use super::input::{Control, HypercallInput, deny_if, read, write};
-use crate::abi::{Bank, HvStatus, RegisterId, VpIndex};
+use crate::abi::{HvStatus, RegisterId, VpIndex};
 use crate::manager::SynicManager;
 use crate::page::GuestSpace;
 
@@ -101,7 +101,7 @@ fn target<AS: GuestSpace>(
 /// The register behind a name, if VPs have it.
 fn register<AS: GuestSpace>(manager: &SynicManager<AS>, name: u32) -> Result<RegisterId, HvStatus> {
     RegisterId::from_name(name)
-        .filter(|id| id.bank == Bank::Plain || manager.config().nested)
+        .filter(|id| manager.has_register(*id))
         .ok_or(HvStatus::UnknownRegisterName)
 }
 

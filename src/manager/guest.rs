@@ -21,7 +21,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
         if let Some(value) = self.hypercall_page.read_msr(msr) {
             return Ok(value);
         }
-        let id = RegisterId::from_msr(msr).ok_or(MsrError::NotMine(msr))?;
+        let id = self.register_of(msr).ok_or(MsrError::NotMine(msr))?;
         self.read_register(vp, id)
     }
 
@@ -30,7 +30,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// # Errors
     /// [`MsrError::NotMine`]: handle it yourself. [`MsrError::Fault`]: inject #GP.
     pub fn write_msr(&self, vp: VpIndex, msr: u32, value: u64) -> Result<(), MsrError> {
-        if let Some(id) = RegisterId::from_msr(msr) {
+        if let Some(id) = self.register_of(msr) {
             return self.write_register(vp, id, value);
         }
         let memory = self.space.memory();
@@ -49,7 +49,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// # Errors
     /// [`MsrError::Fault`] for a VP or bank that is not there.
     pub fn read_register(&self, vp: VpIndex, id: RegisterId) -> Result<u64, MsrError> {
-        self.vp(vp).ok_or(MsrError::Fault)?.read(id)
+        let vp = self.vp(vp).filter(|_| self.has_register(id));
+        vp.ok_or(MsrError::Fault)?.read(id)
     }
 
     /// Writes a register of a VP, as the guest would.
@@ -57,7 +58,9 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// # Errors
     /// [`MsrError::Fault`] for a value that the register does not take.
     pub fn write_register(&self, vp: VpIndex, id: RegisterId, value: u64) -> Result<(), MsrError> {
-        let vp = self.vp(vp).ok_or(MsrError::Fault)?;
+        let vp = self.vp(vp).filter(|_| self.has_register(id));
+        let vp = vp.ok_or(MsrError::Fault)?;
+        self.bring_time(vp, id.register.is_timer());
         let signals = vp.write(id, value, &self.context())?;
         self.update_route(vp, id);
         if let Some(synic) = vp.synic(id.bank) {
@@ -92,6 +95,12 @@ impl<AS: GuestSpace> SynicManager<AS> {
 
     pub(crate) fn has_vp(&self, vp: VpIndex) -> bool {
         self.vp(vp).is_some()
+    }
+
+    /// The register behind an MSR. Where there are no timers, theirs are the VMM's to answer.
+    fn register_of(&self, msr: u32) -> Option<RegisterId> {
+        let id = RegisterId::from_msr(msr)?;
+        Some(id).filter(|id| self.config.timers || !id.register.is_timer())
     }
 
     fn sink(&self, sink: &DoorbellSink) {
@@ -165,8 +174,12 @@ impl<AS: GuestSpace> SynicManager<AS> {
             bank: id.bank,
             sint,
         };
-        if let Err(error) = self.host.route(addr, vector) {
-            log::error!("Cannot route {addr}: {error}");
+        let Err(error) = self.host.route(addr, vector) else {
+            return;
+        };
+        if let Some(synic) = vp.synic(id.bank) {
+            let level = synic.interrupt_failed(sint);
+            log::log!(level, "Cannot route {addr}: {error}");
         }
     }
 }

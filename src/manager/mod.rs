@@ -8,10 +8,12 @@
 //! | this one | the VMM, when it sets up: VPs come and go, the guest pauses, resumes, resets |
 //! | `guest` | a VP's thread, with an exit of the guest: MSRs, hypercalls, doorbell writes |
 //! | `vmm` | any thread that has something for the guest: messages, events, doorbells; ports |
+//! | `timers` | the thread of the VMM's timers |
 //! | `state` | the VMM, while the guest is paused: save, restore; and at any time: snapshot |
 
 mod guest;
 mod state;
+mod timers;
 mod vmm;
 
 use crate::abi::{Bank, PortId, SintAddr, SintIndex, VpIndex};
@@ -23,6 +25,7 @@ use crate::hypercall::HypercallPage;
 use crate::observe::TimelineKind;
 use crate::page::GuestSpace;
 use crate::routing::{Connections, Doorbells, Port, Table};
+use crate::stimer::TimerSignals;
 use crate::sync::lock;
 use crate::synic::{ProvidedPages, Signals, Synic};
 use crate::vp::{Context, Vp};
@@ -170,6 +173,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
             return;
         };
         if vp.take_work() {
+            self.bring_time(vp, true);
             for (bank, synic) in vp.banks() {
                 self.apply(vp, bank, synic, synic.resume(&self.config));
             }
@@ -179,8 +183,10 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// Writes nothing to guest memory from now on; after this returns, nobody is doing so. What is
     /// posted waits. To be called after the VPs have left the guest.
     pub fn pause(&self) {
-        let _lifecycle = lock(&self.lifecycle);
+        let lifecycle = lock(&self.lifecycle);
         self.pause_vps();
+        drop(lifecycle);
+        self.tell_deadlines();
     }
 
     /// Delivers again. To be called before the VPs enter the guest; what waited is delivered by
@@ -268,12 +274,16 @@ impl<AS: GuestSpace> SynicManager<AS> {
     fn tell_of_reset(&self, vp: &Vp<AS>) {
         self.update_routes(vp);
         for (bank, synic) in vp.banks() {
-            self.apply(vp, bank, synic, synic.writable(&self.config));
+            self.apply(vp, bank, synic, synic.news(&self.config));
         }
     }
 
     /// Tells the VMM what a SynIC wants it to know. No lock is held.
     fn apply(&self, vp: &Vp<AS>, bank: Bank, synic: &Synic<AS>, signals: Signals) {
+        if signals.work {
+            vp.give_work();
+            self.host.kick(vp.index);
+        }
         for sint in SintIndex::of_set(signals.interrupts | signals.writable) {
             let addr = SintAddr {
                 vp: vp.index,
@@ -287,6 +297,9 @@ impl<AS: GuestSpace> SynicManager<AS> {
                 self.host.writable(addr);
             }
         }
+        if signals.timers != TimerSignals::NONE {
+            self.apply_timers(vp, synic, signals.timers);
+        }
     }
 
     fn interrupt(&self, vp: &Vp<AS>, synic: &Synic<AS>, addr: SintAddr) {
@@ -298,8 +311,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
             vector: interrupt.vector,
         });
         if let Err(error) = self.host.assert_sint(interrupt) {
-            synic.interrupt_failed(addr.sint);
-            log::error!("Cannot interrupt {addr}: {error}");
+            let level = synic.interrupt_failed(addr.sint);
+            log::log!(level, "Cannot interrupt {addr}: {error}");
         }
     }
 
@@ -310,7 +323,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
                 sint,
                 port: port.get(),
             });
-            let signals = synic.ring(sint, port);
+            let signals = synic.ring(sint, port, &self.config);
             self.apply(vp, Bank::Plain, synic, signals);
         }
     }

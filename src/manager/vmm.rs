@@ -52,6 +52,19 @@ impl<AS: GuestSpace> SynicManager<AS> {
         Ok(posted)
     }
 
+    /// A hypervisor that takes the guest's EOM itself, as KVM does with its own SynIC, tells that
+    /// the slot of a SINT may be free again. Any thread; once too often does no harm.
+    pub fn slot_freed(&self, addr: SintAddr) {
+        let Some(vp) = self.vp(addr.vp) else {
+            return;
+        };
+        if let Some(synic) = vp.synic(addr.bank) {
+            self.bring_time(vp, false);
+            let signals = synic.slot_freed(addr.sint, &self.config);
+            self.apply(vp, addr.bank, synic, signals);
+        }
+    }
+
     /// Sets an event flag of a SINT, and interrupts the VP if the flag was clear. True: it was.
     ///
     /// # Errors

@@ -8,6 +8,10 @@
 use crate::error::NotReady;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// No count of a real guest comes near, and from here on it takes centuries to overflow one, or
+/// the sum of a few.
+pub(crate) const COUNT_MAX: u64 = 1 << 60;
+
 /// The largest count of a struct, whose counts and parts it names all.
 macro_rules! largest {
     ($self:ident, $($count:ident),* $(; $($part:ident),*)?) => {{
@@ -64,12 +68,15 @@ pub struct Dropped {
     pub full: u64,
     /// They waited when the VP was reset.
     pub reset: u64,
+    /// The guest wrote to the synthetic timer that had sent them.
+    pub withdrawn: u64,
 }
 
 impl Dropped {
     /// All causes together.
     pub fn total(&self) -> u64 {
-        self.scontrol_off + self.page_off + self.masked + self.proxied + self.full + self.reset
+        let refused = self.scontrol_off + self.page_off + self.masked + self.proxied + self.full;
+        refused + self.reset + self.withdrawn
     }
 
     /// Counts one message that was refused because of `cause`.
@@ -87,7 +94,16 @@ impl Dropped {
     }
 
     fn largest(&self) -> u64 {
-        largest!(self, scontrol_off, page_off, masked, proxied, full, reset)
+        largest!(
+            self,
+            scontrol_off,
+            page_off,
+            masked,
+            proxied,
+            full,
+            reset,
+            withdrawn
+        )
     }
 }
 
@@ -171,7 +187,7 @@ pub struct InterruptCounters {
     pub raised: u64,
     /// Not raised, because the SINT was masked or polling.
     pub muted: u64,
-    /// The host could not raise them.
+    /// The host could not raise them, or not route the SINT.
     pub failed: u64,
 }
 
@@ -202,6 +218,38 @@ impl SintCounters {
     }
 }
 
+/// One synthetic timer: `expired = messages + withdrawn + interrupts`, and one if a message waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TimerCounters {
+    /// Times it has expired.
+    pub expired: u64,
+    /// Messages written into the slot.
+    pub messages: u64,
+    /// Messages that the guest, or a reset, forestalled.
+    pub withdrawn: u64,
+    /// Interrupts in direct mode.
+    pub interrupts: u64,
+    /// Interrupts, of those, that could not be raised: by the host, or with a vector below 16.
+    pub failed: u64,
+    /// Periods that passed while the timer was late, and did not expire it.
+    pub skipped: u64,
+}
+
+impl TimerCounters {
+    /// Whether every expiry is accounted for.
+    pub fn balances(&self, is_undelivered: bool) -> bool {
+        let done = self.messages + self.withdrawn + self.interrupts;
+        self.expired == done + u64::from(is_undelivered)
+    }
+
+    pub(crate) fn largest(&self) -> u64 {
+        largest!(
+            self, expired, messages, withdrawn, interrupts, failed, skipped
+        )
+    }
+}
+
 /// [`InterruptCounters`] that any thread may count in. Relaxed: statistics order nothing.
 #[derive(Debug, Default)]
 pub(crate) struct InterruptCells {
@@ -219,8 +267,9 @@ impl InterruptCells {
         self.muted.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn fail(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+    /// Says whether it was the first time.
+    pub fn fail(&self) -> bool {
+        self.failed.fetch_add(1, Ordering::Relaxed) == 0
     }
 
     pub fn get(&self) -> InterruptCounters {

@@ -7,9 +7,10 @@ mod counters;
 mod snapshot;
 mod timeline;
 
-pub(crate) use counters::InterruptCells;
+pub(crate) use counters::{COUNT_MAX, InterruptCells};
 pub use counters::{
     Dropped, EventCounters, InterruptCounters, MessageCounters, RingCounters, SintCounters,
+    TimerCounters,
 };
 pub use snapshot::{Snapshot, SynicSnapshot, VpSnapshot};
 pub(crate) use timeline::Timeline;

@@ -6,6 +6,7 @@
 use super::SintCounters;
 use crate::abi::{Register, SintIndex, VpIndex};
 use crate::ownership::{Entry, SynicView};
+use crate::state::TimerState;
 use std::fmt;
 
 /// The manager at one moment. Prints as a table of all SINTs that something happened to.
@@ -52,6 +53,8 @@ pub struct SynicSnapshot {
     pub eoms: u64,
     /// What was counted, for SINT0 to SINT15.
     pub counters: [SintCounters; 16],
+    /// The synthetic timers that were ever used.
+    pub timers: Vec<TimerState>,
 }
 
 impl Snapshot {
@@ -63,7 +66,12 @@ impl Snapshot {
 }
 
 impl SynicSnapshot {
-    pub(crate) fn new(view: SynicView, counters: [SintCounters; 16], eoms: u64) -> Self {
+    pub(crate) fn new(
+        view: SynicView,
+        counters: [SintCounters; 16],
+        eoms: u64,
+        timers: Vec<TimerState>,
+    ) -> Self {
         let SynicView {
             scontrol,
             simp,
@@ -79,6 +87,7 @@ impl SynicSnapshot {
             sints,
             eoms,
             counters,
+            timers,
         }
     }
 
@@ -87,12 +96,11 @@ impl SynicSnapshot {
         self.counters.get(sint.index()).copied().unwrap_or_default()
     }
 
-    /// Whether every message and every doorbell is accounted for.
+    /// Whether every message, every doorbell and every expiry of a timer is accounted for.
     pub fn balances(&self) -> bool {
-        let all = self.counters.iter();
-        all.fold(true, |so_far, counters| {
-            so_far && counters.messages.balances() && counters.ring.balances()
-        })
+        let (mut sints, mut timers) = (self.counters.iter(), self.timers.iter());
+        sints.all(|sint| sint.messages.balances() && sint.ring.balances())
+            && timers.all(|timer| timer.counters.balances(timer.is_undelivered))
     }
 
     fn table(&self, f: &mut fmt::Formatter<'_>, vp: VpIndex, bank: &str) -> fmt::Result {
@@ -124,7 +132,7 @@ impl SynicSnapshot {
                 row(f, sint, counters)?;
             }
         }
-        Ok(())
+        self.timers.iter().try_for_each(|timer| timer_row(f, timer))
     }
 }
 
@@ -141,6 +149,28 @@ impl fmt::Display for Snapshot {
         }
         Ok(())
     }
+}
+
+fn timer_row(f: &mut fmt::Formatter<'_>, timer: &TimerState) -> fmt::Result {
+    let TimerState {
+        index,
+        config,
+        count,
+        expiration,
+        is_undelivered,
+        counters: c,
+    } = timer;
+    let phase = match expiration {
+        Some(at) if *is_undelivered => format!("undelivered since {at}"),
+        Some(at) => format!("expires at {at}"),
+        None => "stopped".into(),
+    };
+    writeln!(f, "  {index}: config {config:#x}, count {count}, {phase}")?;
+    writeln!(
+        f,
+        "          expired {}: {} messages, {} interrupts ({} failed), {} withdrawn; {} skipped",
+        c.expired, c.messages, c.interrupts, c.failed, c.withdrawn, c.skipped
+    )
 }
 
 /// One SINT on up to three lines: messages, events, doorbells; only what it was used for.

@@ -5,7 +5,7 @@
 //!
 //! Off by default, and then it costs one test of a constant per event.
 
-use crate::abi::{Bank, RegisterId, SintIndex, VpIndex};
+use crate::abi::{Bank, RegisterId, SintIndex, TimerIndex, VpIndex};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -45,6 +45,13 @@ pub enum TimelineKind {
         sint: SintIndex,
         /// The port.
         port: u32,
+    },
+    /// A synthetic timer expired.
+    Timer {
+        /// Which.
+        timer: TimerIndex,
+        /// The vector that it interrupts the VP by; `None`: it has a message.
+        vector: Option<u8>,
     },
     /// The VP was interrupted.
     Interrupt {
@@ -86,6 +93,10 @@ impl TimelineEvent {
             TimelineKind::Event { sint, flag } => (format!("event {sint}"), format!("flag {flag}")),
             TimelineKind::Doorbell { sint, port } => {
                 (format!("doorbell {sint}"), format!("port {port:#x}"))
+            }
+            TimelineKind::Timer { timer, vector } => {
+                let vector = vector.map(|vector| format!("vector {vector:#x}"));
+                (timer.to_string(), vector.unwrap_or("message".into()))
             }
             TimelineKind::Interrupt { sint, vector } => {
                 (format!("interrupt {sint}"), format!("vector {vector:#x}"))

@@ -176,6 +176,7 @@ fn meaning(register: Register, value: u64) -> Vec<&'static str> {
             vec![if enabled { "enabled" } else { "disabled" }]
         }
         Register::Sint(_) => sint_meaning(Sint::from(value)),
+        Register::TimerConfig(_) | Register::TimerCount(_) => Vec::new(),
         Register::VpIndex | Register::Sversion | Register::Eom => Vec::new(),
     }
 }

@@ -49,6 +49,8 @@ impl SynicView {
             Register::Siefp => Some(self.siefp),
             Register::Sirbp => Some(self.sirbp),
             Register::Sint(sint) => self.sints.get(sint.index()).copied(),
+            // Timers are no driver's: Linux's clock source has them.
+            Register::TimerConfig(_) | Register::TimerCount(_) => None,
             Register::VpIndex | Register::Sversion | Register::Eom => None,
         }
     }
@@ -251,6 +253,7 @@ fn is_on(register: Register, value: u64) -> bool {
         Register::Scontrol => Scontrol::from(value).enable(),
         Register::Simp | Register::Siefp | Register::Sirbp => PageRegister::from(value).enabled(),
         Register::Sint(_) => !Sint::from(value).masked(),
+        Register::TimerConfig(_) | Register::TimerCount(_) => false,
         Register::VpIndex | Register::Sversion | Register::Eom => false,
     }
 }

@@ -41,10 +41,13 @@ impl<AS: GuestSpace> Synic<AS> {
             Register::Sint(sint) => self.write_sint(sint, value.into(), config)?,
             // The value is ignored, as KVM does, though the TLFS reserves it as zero.
             Register::Eom => self.end_of_message(config),
+            Register::TimerConfig(_) | Register::TimerCount(_) => {
+                self.write_timer(register, value, config)
+            }
             Register::Sversion | Register::VpIndex => return Err(Fault),
         };
         // Messages may have been delivered or dropped.
-        Ok(signals.and(self.writable(config)))
+        Ok(signals.and(self.news(config)))
     }
 
     fn write_scontrol(&self, new: Scontrol, config: &Config) -> Signals {
@@ -52,7 +55,11 @@ impl<AS: GuestSpace> Synic<AS> {
         store(&self.scontrol, new.into());
         match (was_on, new.enable()) {
             (true, false) => self.switched_off(config),
-            (false, true) => return self.deliver_waiting(config).and(self.announce(|_| true)),
+            (false, true) => {
+                return self
+                    .deliver_waiting(config)
+                    .and(self.announce(config, |_| true));
+            }
             _ => {}
         }
         Signals::NONE
@@ -105,7 +112,9 @@ impl<AS: GuestSpace> Synic<AS> {
         }
         // Notices that waited were lost with the old page.
         let by_notice = |ring| self.sint(ring).as_intercept();
-        Ok(self.deliver_waiting(config).and(self.announce(by_notice)))
+        Ok(self
+            .deliver_waiting(config)
+            .and(self.announce(config, by_notice)))
     }
 
     fn write_siefp(&self, new: PageRegister, space: &AS) -> Result<Signals, Fault> {
@@ -147,7 +156,7 @@ impl<AS: GuestSpace> Synic<AS> {
         store(&self.sirbp, new.into());
         drop(rings);
         match change {
-            Change::Enable | Change::Move => return Ok(self.announce(|_| true)),
+            Change::Enable | Change::Move => return Ok(self.announce(config, |_| true)),
             Change::Disable => self.rewind_if_offline(config),
             Change::None => {}
         }
@@ -160,16 +169,20 @@ impl<AS: GuestSpace> Synic<AS> {
         }
         let old = self.sint(sint);
         store(&self.sints[sint], new.into());
-        if new.masked() && !old.masked() {
+        if new.masked() && !old.masked() || new.proxy() && !old.proxy() {
             self.settle();
         }
-        if new.masked() || !old.masked() {
+        let unmasked = old.masked() && !new.masked();
+        if !unmasked && (new.proxy() || !old.proxy()) {
             return Ok(Signals::NONE);
         }
         let own_ring = |ring| ring == sint;
-        let signals = self.advance(sint, config).and(self.announce(own_ring));
+        let signals = self
+            .advance(sint, config)
+            .and(self.announce(config, own_ring));
         // An EOM drains a masked SINT too, without an interrupt: this is it.
-        let unheard = self.ready(sint).is_ok() && lock(&self.messages).is_occupied(sint);
+        let unheard =
+            unmasked && self.ready(sint).is_ok() && lock(&self.messages).is_occupied(sint);
         if unheard {
             return Ok(signals.and(Signals::raise(sint)));
         }
@@ -192,14 +205,14 @@ impl<AS: GuestSpace> Synic<AS> {
 
     /// Moves waiting doorbells into those rings, of the ones chosen, and signals the guest for each
     /// that holds unread entries.
-    fn announce(&self, chosen: impl Fn(SintIndex) -> bool) -> Signals {
+    fn announce(&self, config: &Config, chosen: impl Fn(SintIndex) -> bool) -> Signals {
         let mut signals = Signals::NONE;
         for ring in SintIndex::all().filter(|ring| chosen(*ring)) {
             let mut rings = lock(&self.rings);
             let announced = rings.announce(ring, self.ready(ring));
             drop(rings);
             if announced {
-                signals = signals.and(self.notify(ring));
+                signals = signals.and(self.notify(ring, config));
             }
         }
         signals

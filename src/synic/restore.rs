@@ -11,9 +11,10 @@ use crate::delivery::event_ring::RingProducer;
 use crate::delivery::queue::SintQueue;
 use crate::delivery::rings::Ring;
 use crate::error::Error;
-use crate::observe::SintCounters;
+use crate::observe::{COUNT_MAX, SintCounters};
 use crate::page::{GuestPage, GuestSpace};
-use crate::state::{QueueState, RingState, SynicState};
+use crate::state::{QueueState, RingState, SynicState, TimerState};
+use crate::stimer::Timers;
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
 
@@ -30,12 +31,14 @@ impl<AS: GuestSpace> Synic<AS> {
             held_events,
             rings,
             rings_abandoned,
+            timers,
             counters,
             eoms,
         } = state;
         let sints = checked_sints(sints)?;
         let counters = checked_counters(counters, *eoms)?;
-        let queues = checked_queues(queues, &counters, config)?;
+        let timers = checked_timers(timers, config)?;
+        let queues = checked_queues(queues, &timers, &counters, config)?;
         let rings = checked_rings(rings, &counters)?;
         let message_page = map("simp", *simp, space)?;
         let event_page = map("siefp", *siefp, space)?;
@@ -56,6 +59,7 @@ impl<AS: GuestSpace> Synic<AS> {
         let mut messages = lock(&self.messages);
         messages.page = message_page;
         messages.queues = queues;
+        messages.timers.replace(timers);
         drop(messages);
         self.events.remap(event_page);
         self.events.restore_held(held_events.iter().copied());
@@ -100,9 +104,15 @@ fn checked_counters(values: &[SintCounters], eoms: u64) -> Result<PerSint<SintCo
     Ok(counters)
 }
 
+fn checked_timers(states: &[TimerState], config: &Config) -> Result<Timers, Error> {
+    Timers::restore(states, config.timers)
+        .or_else(|(position, reason)| refuse(format!("timers[{position}]"), reason))
+}
+
 /// Queues with their counters.
 fn checked_queues(
     states: &[QueueState],
+    timers: &Timers,
     counters: &PerSint<SintCounters>,
     config: &Config,
 ) -> Result<PerSint<SintQueue>, Error> {
@@ -119,7 +129,8 @@ fn checked_queues(
     }
     for (sint, queue) in queues.iter_mut() {
         queue.counters = counters[sint].messages;
-        check_waiting(sint, "messages", queue.counters.waiting, queue.len())?;
+        let waiting = queue.len() + timers.waiting(sint);
+        check_waiting(sint, "messages", queue.counters.waiting, waiting)?;
     }
     Ok(queues)
 }
@@ -132,9 +143,10 @@ fn checked_rings(
     let mut rings = Vec::new();
     each_once("rings", states.iter().map(|ring| ring.sint))?;
     for (index, state) in states.iter().enumerate() {
-        let producer = RingProducer::restore(state.head, state.waiting.iter().copied());
+        let waiting = state.waiting.iter().copied();
+        let producer = RingProducer::restore(state.head, state.unread, waiting);
         let Some(producer) = producer else {
-            let reason = "its head is not one of 63 entries, or a port waits twice";
+            let reason = "it does not fit 63 entries, or a port waits twice";
             return refuse(format!("rings[{index}]"), reason);
         };
         let counters = counters[state.sint].ring;
@@ -196,7 +208,3 @@ fn refuse<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, E
         reason: reason.into(),
     })
 }
-
-/// No count of a real guest comes near, and from here on it takes centuries to overflow one, or
-/// the sum of a few.
-const COUNT_MAX: u64 = 1 << 60;

@@ -31,18 +31,22 @@ impl<AS: GuestSpace> Synic<AS> {
     pub fn resume(&self, config: &Config) -> Signals {
         lock(&self.messages).paused = false;
         lock(&self.rings).set_paused(false);
-        let held = Signals {
+        let mut signals = Signals {
             interrupts: self.events.resume(),
             ..Signals::NONE
         };
-        let mut signals = held.and(self.deliver_waiting(config));
         for ring in SintIndex::all() {
             let signal = lock(&self.rings).refresh(ring, self.ready(ring));
             if signal {
-                signals = signals.and(self.notify(ring));
+                signals = signals.and(self.notify(ring, config));
             }
         }
-        signals.and(self.writable(config))
+        // After the rings, whose notices are messages: the VP need not come back for them.
+        signals = signals.and(self.deliver_waiting(config));
+        signals.work = false;
+        signals
+            .and(self.expire_timers(config))
+            .and(self.news(config))
     }
 
     /// As after power-on. What waited is dropped, and counted so.
@@ -70,14 +74,16 @@ impl<AS: GuestSpace> Synic<AS> {
         }
         let mut messages = lock(messages);
         messages.page = None;
+        messages.reset_timers();
         for (_, queue) in messages.queues.iter_mut() {
             queue.counters.dropped.reset += queue.clear();
         }
         drop(messages);
         events.reset();
         let mut rings = lock(rings);
-        rings.set_page(None);
+        // In this order: nothing is taken back from the page, it may be the next guest's by now.
         rings.rewind();
+        rings.set_page(None);
     }
 
     /// Looks the pages up again, after the memory map changed. A page that is gone is as good as
@@ -114,6 +120,7 @@ impl<AS: GuestSpace> Synic<AS> {
         // What waits and what is counted must be of the same moment: posters go on while paused.
         let messages = lock(messages);
         let message_counters = messages.all_counters();
+        let timers = messages.timers.save();
         let queues = (messages.queues.iter())
             .filter(|(_, queue)| !queue.is_empty() || queue.has_refused())
             .map(|(sint, queue)| QueueState {
@@ -129,6 +136,7 @@ impl<AS: GuestSpace> Synic<AS> {
             .map(|(sint, ring)| RingState {
                 sint,
                 head: ring.producer.head(),
+                unread: ring.producer.unread(),
                 waiting: ring.producer.waiting().collect(),
             })
             .collect();
@@ -145,6 +153,7 @@ impl<AS: GuestSpace> Synic<AS> {
             held_events: events.held(),
             rings: ring_states,
             rings_abandoned,
+            timers,
             counters: counters.sints.into_array().to_vec(),
             eoms: counters.eoms,
         }

@@ -268,7 +268,7 @@ impl<AS: GuestSpace> fmt::Debug for MockGuest<AS> {
 
 /// The MSR of a register; the nested event ring page has none.
 pub(super) fn msr(id: RegisterId) -> Option<u32> {
-    let all = (0x4000_0080..0x4000_00A0).chain(0x4000_1080..0x4000_10A0);
+    let all = (0x4000_0080..0x4000_00B8).chain(0x4000_1080..0x4000_10A0);
     all.chain([0x4000_0002])
         .find(|msr| RegisterId::from_msr(*msr) == Some(id))
 }

@@ -8,7 +8,7 @@ use crate::host::{Host, SintInterrupt};
 use crate::sync::lock;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One call of the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum HostCall {
     Kick(VpIndex),
     /// [`Host::writable`].
     Writable(SintAddr),
+    /// [`Host::assert_vector`].
+    AssertVector(VpIndex, u8),
+    /// [`Host::set_timer`].
+    SetTimer(VpIndex, Option<u64>),
 }
 
 /// Writes down each call, and fails interrupts and routes when told to.
@@ -28,6 +32,7 @@ pub enum HostCall {
 pub struct RecordingHost {
     calls: Mutex<Vec<HostCall>>,
     failing: AtomicBool,
+    time: AtomicU64,
 }
 
 impl RecordingHost {
@@ -75,6 +80,22 @@ impl RecordingHost {
         self.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// Sets the reference time.
+    pub fn set_time(&self, time: u64) {
+        self.time.store(time, Ordering::SeqCst);
+    }
+
+    /// The deadlines of the VPs' timers since calls were last taken, in order; forgets the other
+    /// calls, too.
+    pub fn take_deadlines(&self) -> Vec<(VpIndex, Option<u64>)> {
+        let calls = self.take_calls().into_iter();
+        let deadlines = calls.filter_map(|call| match call {
+            HostCall::SetTimer(vp, deadline) => Some((vp, deadline)),
+            _ => None,
+        });
+        deadlines.collect()
+    }
+
     fn record(&self, call: HostCall) {
         lock(&self.calls).push(call);
     }
@@ -97,6 +118,19 @@ impl Host for RecordingHost {
     fn route(&self, addr: SintAddr, vector: Option<u8>) -> io::Result<()> {
         self.record(HostCall::Route(addr, vector));
         self.answer()
+    }
+
+    fn assert_vector(&self, vp: VpIndex, vector: u8) -> io::Result<()> {
+        self.record(HostCall::AssertVector(vp, vector));
+        self.answer()
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.time.load(Ordering::SeqCst)
+    }
+
+    fn set_timer(&self, vp: VpIndex, deadline: Option<u64>) {
+        self.record(HostCall::SetTimer(vp, deadline));
     }
 
     fn kick(&self, vp: VpIndex) {

@@ -4,11 +4,13 @@
 //! The seed corpora: one short program for each thing that the targets should know from the start.
 
 mod messages;
+mod rings;
 mod steps;
 
 use crate::action::Action;
 use crate::op::{self, HEAD_SIZE, Op};
 use crate::{guest_pages, hypercall, msr};
+use rings::rings;
 use steps::*;
 
 /// Seeds of a target: a name, and the input.
@@ -22,7 +24,7 @@ pub fn all() -> [(&'static str, Seeds); 4] {
         ("hypercall", programs(hypercall::ACTIONS, &hypercall())),
         (
             "guest_pages",
-            programs(guest_pages::ACTIONS, &guest_pages()),
+            programs(guest_pages::ACTIONS, &[guest_pages(), rings()].concat()),
         ),
     ]
 }
@@ -67,6 +69,8 @@ fn msr() -> Vec<Program> {
             PLAIN,
             [on(), paused(), vec![step(Action::Migrate)]].concat(),
         ),
+        ("by_the_vp", BY_VP, [on(), posts(8), takes(8)].concat()),
+        ("timers", TIMERS, [on(), timers()].concat()),
         ("unplug_while_paused", PLAIN, unplug_while_paused()),
         (
             "reset_before_first_run",
@@ -231,7 +235,6 @@ fn guest_pages() -> Vec<Program> {
             PLAIN,
             [on(), doorbells(), vec![forge_ring(0x0003_0001), drain()]].concat(),
         ),
-        ("forged_ring_moves", PLAIN, forged_ring_moves(ring_page)),
         (
             "forged_ring_flags",
             PLAIN,
@@ -263,22 +266,6 @@ fn guest_pages() -> Vec<Program> {
             [on(), move_ring(2), three_messages(), doorbells()].concat(),
         ),
         (
-            "ring_moves_after_migrate",
-            PLAIN,
-            [on(), doorbells(), migrated(), move_ring(6), vec![drain()]].concat(),
-        ),
-        (
-            "ring_on_while_masked",
-            PLAIN,
-            [
-                vec![write(0, 0, 1)],
-                doorbells(),
-                move_ring(6),
-                vec![drain()],
-            ]
-            .concat(),
-        ),
-        (
             "move_beyond_ram",
             PLAIN,
             [on(), move_ring(16), doorbells()].concat(),
@@ -298,6 +285,10 @@ fn guest_pages() -> Vec<Program> {
 
 /// A plain guest; four messages may wait.
 const PLAIN: [u8; HEAD_SIZE] = [0, 0, 0, 0, 4, 0, 0, 0];
+/// The same, with messages written by the VP's thread.
+const BY_VP: [u8; HEAD_SIZE] = [0, 0, 32, 0, 4, 0, 0, 0];
+/// The same, with timers.
+const TIMERS: [u8; HEAD_SIZE] = [0, 0, 64, 0, 4, 0, 0, 0];
 /// Where a hypercall's input block is.
 const INPUT: u64 = 0x8000;
 /// Where one is that crosses a page.

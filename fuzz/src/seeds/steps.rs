@@ -77,40 +77,6 @@ pub fn reset_before_first_run() -> Steps {
     [vec![reset, step(Action::PreRun)], bring_up(0), posts(1)].concat()
 }
 
-pub fn forged_ring_moves(ring_page: u64) -> Steps {
-    let masked = write(0, 0x15, 0x900F3);
-    let mut steps = [bring_up(0), mshv(), doorbells(), vec![masked]].concat();
-    for round in 0..16 {
-        let at = if round % 2 == 0 {
-            ring_page
-        } else {
-            ring_page + 0x1000
-        };
-        let ids = 0x0201_0001 + 0x1000 * round;
-        let [one, other] = [ids, ids + 0x400].map(|id| {
-            let id = id & 0xFF_FFFF;
-            id | ((id + 0x200) << 32)
-        });
-        steps.push((
-            Action::Poke,
-            Op {
-                small: 15,
-                ..poke(at + 4, one, other)[0].1
-            },
-        ));
-        let number = if round % 2 == 0 { 5 } else { 4 };
-        steps.push((
-            Action::MovePage,
-            Op {
-                small: 2,
-                number,
-                ..op()
-            },
-        ));
-    }
-    steps
-}
-
 pub fn forged(choice: u8, value: u64) -> Steps {
     let all = u64::MAX;
     let forged = Op {
@@ -200,6 +166,28 @@ pub fn many_doorbells() -> Steps {
         )
     };
     (0..80).map(ring).collect()
+}
+
+/// A periodic timer with messages on SINT2, and a one-shot in direct mode.
+pub fn timers() -> Steps {
+    let timer = |number: u32, value| write(0, 3 << 24 | number, value);
+    let passes = (
+        Action::TimerDue,
+        Op {
+            value: 20_000,
+            ..op()
+        },
+    );
+    let take = (Action::TakeMessage, vmbus());
+    let programmed = [(1, 10_000), (0, 0x2_0003), (3, 15_000), (2, 0x1ED1)];
+    let ran = [passes, passes, take, passes, take];
+    [
+        programmed
+            .map(|(number, value)| timer(number, value))
+            .to_vec(),
+        ran.to_vec(),
+    ]
+    .concat()
 }
 
 pub fn mmio() -> Steps {

@@ -64,17 +64,29 @@ impl SintInjector {
     ///
     /// [`Host::assert_sint`]: crate::Host::assert_sint
     pub fn assert(&self, interrupt: SintInterrupt) -> io::Result<Asserted> {
-        let vp = self
-            .vp(interrupt.addr.vp)
-            .map_err(|e| io::Error::new(io::ErrorKind::NotFound, e))?;
         if interrupt.auto_eoi {
+            let vp = self.vp(interrupt.addr.vp).map_err(not_found)?;
             vp.pending.insert(interrupt.vector);
             return Ok(Asserted::KickNeeded);
         }
+        self.assert_vector(interrupt.addr.vp, interrupt.vector)?;
+        Ok(Asserted::Sent)
+    }
+
+    /// Raises a vector that no SINT has, from any thread. Meant to be the body of
+    /// [`Host::assert_vector`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`assert`](Self::assert).
+    ///
+    /// [`Host::assert_vector`]: crate::Host::assert_vector
+    pub fn assert_vector(&self, vp: VpIndex, vector: u8) -> io::Result<()> {
+        let vp = self.vp(vp).map_err(not_found)?;
         // The result says whether the LAPIC took it; one that is disabled refuses, as hardware
         // does.
-        self.vm.signal_msi(msi(vp.apic_id, interrupt.vector))?;
-        Ok(Asserted::Sent)
+        self.vm.signal_msi(msi(vp.apic_id, vector))?;
+        Ok(())
     }
 
     /// Readies a vCPU's LAPIC for vectors with AutoEOI; call it when `KVM_RUN` fails with EAGAIN.
@@ -169,6 +181,10 @@ impl Vp {
             pending: PendingVectors::default(),
         }
     }
+}
+
+fn not_found(error: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, error)
 }
 
 fn interrupt(vcpu: &VcpuFd, vector: u8) -> Result<(), KvmError> {

@@ -50,14 +50,13 @@
 //! }
 //! ```
 
-mod error;
 mod exits;
 mod injector;
 mod lapic;
 mod msr_filter;
 mod vectors;
 
-pub use error::Error;
+pub use super::Error;
 pub use exits::{MsrExit, hypercall, read_msr, write_msr};
 pub use injector::{Asserted, SintInjector};
 pub use msr_filter::{MSR_RANGES, trap_msrs};

@@ -3,6 +3,7 @@
 
 //! What can go wrong between the manager and KVM.
 
+use crate::ConnectionId;
 use kvm_ioctls::Error as KvmError;
 use thiserror::Error;
 
@@ -13,7 +14,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum Error {
     /// KVM is older than 5.10 or was built without MSR filtering.
-    #[error("KVM lacks {0}, which the emulated SynIC needs")]
+    #[error("KVM lacks {0}, which this backend needs")]
     MissingCapability(&'static str),
     /// `KVM_ENABLE_CAP(KVM_CAP_X86_USER_SPACE_MSR)` failed.
     #[error("Cannot route denied MSR accesses to user space")]
@@ -62,4 +63,36 @@ pub enum Error {
     /// The injector was built for fewer VPs.
     #[error("VP {0} is unknown to the injector")]
     UnknownVp(u32),
+    /// `KVM_ENABLE_CAP` refused the SynIC of a vCPU.
+    #[error("Cannot enable KVM's SynIC on VP {vp}; it needs an irqchip in the kernel")]
+    EnableSynic {
+        /// The VP of the vCPU.
+        vp: u32,
+        /// Why KVM refused.
+        #[source]
+        source: KvmError,
+    },
+    /// KVM did not take a register that the manager holds.
+    #[error("Cannot write MSR {msr:#x} of VP {vp}")]
+    SetMsr {
+        /// The VP of the vCPU.
+        vp: u32,
+        /// The MSR.
+        msr: u32,
+        /// Why KVM refused; none if it took fewer MSRs than it was given.
+        #[source]
+        source: Option<KvmError>,
+    },
+    /// The exit that was to be served is another one.
+    #[error("Exit reason {0} is not one of KVM's SynIC")]
+    WrongExit(u32),
+    /// `KVM_HYPERV_EVENTFD` failed.
+    #[error("Cannot bind {connection} to an eventfd")]
+    BindSignal {
+        /// The connection of the guest's HvSignalEvent.
+        connection: ConnectionId,
+        /// Why KVM refused.
+        #[source]
+        source: KvmError,
+    },
 }

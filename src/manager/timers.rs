@@ -1,0 +1,85 @@
+// Copyright © 2026 The vm-synic Authors
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the timers of a VP and the VMM's timer for it say to each other.
+
+use super::SynicManager;
+use crate::abi::{Bank, RegisterId, TimerIndex, VpIndex};
+use crate::observe::TimelineKind;
+use crate::page::GuestSpace;
+use crate::stimer::TimerSignals;
+use crate::synic::Synic;
+use crate::vp::Vp;
+
+impl<AS: GuestSpace> SynicManager<AS> {
+    /// The reference time has reached the deadline of a VP that the VMM was told by
+    /// [`Host::set_timer`](crate::Host::set_timer), and which is used up by this call: expires the
+    /// synthetic timers that are due. Any thread; too early does no harm.
+    pub fn timer_due(&self, index: VpIndex) {
+        let Some(vp) = self.vp(index).filter(|_| self.config.timers) else {
+            return;
+        };
+        if let Some(synic) = vp.synic(Bank::Plain) {
+            let signals = synic.timer_due(self.host.reference_time(), &self.config);
+            self.apply(vp, Bank::Plain, synic, signals);
+        }
+    }
+
+    /// Whether the registers of a VP include this one.
+    pub(crate) fn has_register(&self, id: RegisterId) -> bool {
+        if id.register.is_timer() {
+            self.config.timers && id.bank == Bank::Plain
+        } else {
+            id.bank == Bank::Plain || self.config.nested
+        }
+    }
+
+    /// Brings a VP's timers the time: `always`, or only if one has a message that may be delivered
+    /// now. Most calls have nothing to do with timers, and the time may not be cheap.
+    pub(super) fn bring_time(&self, vp: &Vp<AS>, always: bool) {
+        if !self.config.timers {
+            return;
+        }
+        let synic = vp.synic(Bank::Plain);
+        if let Some(synic) = synic.filter(|synic| always || synic.has_timer_message()) {
+            synic.set_time(self.host.reference_time());
+        }
+    }
+
+    /// Tells the VMM the earliest deadlines of all VPs.
+    pub(super) fn tell_deadlines(&self) {
+        for vp in self.online() {
+            if let Some(synic) = vp.synic(Bank::Plain) {
+                self.tell_deadline(vp, synic);
+            }
+        }
+    }
+
+    /// Tells the VMM what has become of a VP's timers. No lock is held.
+    pub(super) fn apply_timers(&self, vp: &Vp<AS>, synic: &Synic<AS>, signals: TimerSignals) {
+        for (timer, vector) in signals.expired() {
+            vp.record(|| TimelineKind::Timer { timer, vector });
+            if let Some(vector) = vector {
+                self.interrupt_by(vp, synic, timer, vector);
+            }
+        }
+        if signals.deadline {
+            self.tell_deadline(vp, synic);
+        }
+    }
+
+    fn interrupt_by(&self, vp: &Vp<AS>, synic: &Synic<AS>, timer: TimerIndex, vector: u8) {
+        if let Err(error) = self.host.assert_vector(vp.index, vector) {
+            let level = synic.timer_failed(timer);
+            log::log!(level, "Cannot interrupt {} for {timer}: {error}", vp.index);
+        }
+    }
+
+    fn tell_deadline(&self, vp: &Vp<AS>, synic: &Synic<AS>) {
+        let mut claimed = synic.claim_deadline();
+        while let Some(deadline) = claimed {
+            self.host.set_timer(vp.index, deadline);
+            claimed = synic.deadline_told();
+        }
+    }
+}
