@@ -73,7 +73,8 @@ pub trait Host: Send + Sync {
 
     /// Once the reference time reaches `deadline`, [`timer_due`](crate::SynicManager::timer_due) is
     /// to be called for the VP; the deadline before no longer counts. `None`: there is none. For
-    /// one VP, it is called by one thread at a time.
+    /// one VP, it is called by one thread at a time. Not to be answered by `timer_due` itself, which
+    /// asks for the same deadline again as long as it has not come.
     fn set_timer(&self, _vp: VpIndex, _deadline: Option<u64>) {}
 
     /// A SINT that refused a message by [`PostError::WouldBlock`](crate::PostError::WouldBlock)

@@ -12,8 +12,8 @@ use crate::page::GuestSpace;
 use crate::state::{SynicState, VpState};
 use crate::sync::lock;
 use crate::synic::{Counters, Signals, Synic};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// One virtual processor.
@@ -30,6 +30,8 @@ pub(crate) struct Vp<AS: GuestSpace> {
     timeline: Timeline,
     /// There is something to do before the VP runs again; `pre_run` reads nothing else.
     has_work: AtomicBool,
+    /// Held by who pauses or resumes the VP: half of each would be neither.
+    turn: Mutex<()>,
     epoch: Instant,
 }
 
@@ -49,6 +51,7 @@ impl<AS: GuestSpace> Vp<AS> {
             ledger: Mutex::new(Ledger::new(config.ledger_depth)),
             timeline: Timeline::new(config.timeline_depth),
             has_work: AtomicBool::new(false),
+            turn: Mutex::new(()),
             epoch,
         }
     }
@@ -163,6 +166,10 @@ impl<AS: GuestSpace> Vp<AS> {
         self.has_work.store(true, Ordering::Release);
     }
 
+    pub fn take_turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
+    }
+
     pub fn pause(&self) {
         self.banks().for_each(|(_, synic)| synic.pause());
     }
@@ -183,6 +190,7 @@ impl<AS: GuestSpace> Vp<AS> {
             ledger: _, // What happened, happened.
             timeline: _,
             has_work: _, // It may still have to resume.
+            turn: _,
             epoch: _,
         } = self;
         plain.reset(config);
@@ -200,6 +208,7 @@ impl<AS: GuestSpace> Vp<AS> {
             ledger,
             timeline: _, // Times of another process.
             has_work: _, // Only after a resume.
+            turn: _,
             epoch: _,
         } = self;
         VpState {

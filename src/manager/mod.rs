@@ -175,13 +175,21 @@ impl<AS: GuestSpace> SynicManager<AS> {
         if vp.take_work() {
             self.bring_time(vp, true);
             for (bank, synic) in vp.banks() {
-                self.apply(vp, bank, synic, synic.resume(&self.config));
+                let turn = vp.take_turn();
+                // Not to undo a pause that comes between. The next resume gives this work again.
+                if self.is_paused() {
+                    return;
+                }
+                let signals = synic.resume(&self.config);
+                drop(turn);
+                self.apply(vp, bank, synic, signals);
             }
         }
     }
 
     /// Writes nothing to guest memory from now on; after this returns, nobody is doing so. What is
-    /// posted waits. To be called after the VPs have left the guest.
+    /// posted waits. To be called after the VPs have left the guest. Only a register write of the VMM's
+    /// own may still touch the page that it names.
     pub fn pause(&self) {
         let lifecycle = lock(&self.lifecycle);
         self.pause_vps();
@@ -241,6 +249,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
     fn pause_vps(&self) {
         self.paused.store(true, Ordering::Release);
         for vp in self.online() {
+            let _turn = vp.take_turn();
             vp.take_work();
             vp.pause();
         }
