@@ -1,8 +1,8 @@
 // Copyright © 2026 The vm-synic Authors
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Builds the demo guest in `guest/`: a bare-metal program, compiled by the same `rustc` and for
-//! the same target as the VMM, so that no further toolchain component has to be installed.
+//! Builds the bare-metal guests in `guest/` and `guest-hostile/`, compiled by the same `rustc` and
+//! for the same target as the VMM, so that no further toolchain component has to be installed.
 //!
 //! That target's ABI includes SSE, which the guest must not use (see `guest/main.rs`), and `rustc`
 //! is about to refuse to turn it off. The source gives the compiler no reason to use it; this
@@ -14,21 +14,25 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=guest");
+    println!("cargo::rerun-if-changed=guest-hostile");
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") {
         return;
     }
-    if let Err(error) = build_guest() {
-        println!("cargo::error=demo guest: {error}");
+    for guest in ["guest", "guest-hostile"] {
+        if let Err(error) = build_guest(guest) {
+            println!("cargo::error={guest}: {error}");
+        }
     }
 }
 
-fn build_guest() -> Result<(), String> {
-    let source = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("guest");
+fn build_guest(name: &str) -> Result<(), String> {
+    let package = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let output = PathBuf::from(variable("OUT_DIR")?);
-    let (elf, assembly) = (output.join("guest.elf"), output.join("guest.s"));
+    let elf = output.join(name).with_extension("elf");
+    let assembly = output.join(name).with_extension("s");
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc
-        .arg(source.join("main.rs"))
+        .arg(package.join(name).join("main.rs"))
         .args(["--edition=2024", "--crate-name=guest", "--crate-type=bin"])
         .arg(format!("--target={}", variable("TARGET")?))
         .arg(format!(
@@ -40,7 +44,7 @@ fn build_guest() -> Result<(), String> {
         .args(LINK.iter().map(|argument| format!("-Clink-arg={argument}")))
         .arg(format!(
             "-Clink-arg=-Wl,-T,{}",
-            source.join("guest.ld").display()
+            package.join("guest/guest.ld").display()
         ));
     if variable("CARGO_CFG_TARGET_ENV")? == "musl" {
         // Otherwise rustc adds C start-up objects of its own.

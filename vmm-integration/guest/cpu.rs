@@ -71,6 +71,13 @@ pub fn wait_for_interrupt() {
     unsafe { asm!("sti", "hlt", options(nostack)) };
 }
 
+/// Stops this VP until an interrupt, if they are on.
+#[allow(dead_code, reason = "the hostile guest needs it")]
+pub fn halt() {
+    // SAFETY: as for `wait_for_interrupt`.
+    unsafe { asm!("hlt", options(nostack)) };
+}
+
 /// Ends the guest with `code`.
 pub fn exit(code: u8) -> ! {
     loop {

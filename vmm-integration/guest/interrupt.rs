@@ -16,7 +16,7 @@ use crate::memory::{byte, count, dword, word};
 use crate::protocol::*;
 
 #[unsafe(no_mangle)]
-extern "C" fn sint_interrupt(vp: &Vp) {
+pub extern "C" fn sint_interrupt(vp: &Vp) {
     let now = read_tsc();
     count(&vp.report.interrupts);
     if vp.report.ring_page.load(Relaxed) != 0 {

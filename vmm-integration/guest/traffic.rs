@@ -89,7 +89,7 @@ impl Vp {
         self.report.rings_sent.load(Relaxed) == plan().rings.load(Relaxed) + RING_BURST
     }
 
-    fn send_message(&self) -> bool {
+    pub fn send_message(&self) -> bool {
         let seq = self.report.messages_sent.load(Relaxed);
         if seq == plan().messages.load(Relaxed) {
             return false;
@@ -114,7 +114,7 @@ impl Vp {
         true
     }
 
-    fn send_flag(&self) -> bool {
+    pub fn send_flag(&self) -> bool {
         let seq = self.report.flags_sent.load(Relaxed);
         if seq == plan().flags.load(Relaxed) {
             return false;
@@ -125,7 +125,7 @@ impl Vp {
         true
     }
 
-    fn ring_vmm(&self) -> bool {
+    pub fn ring_vmm(&self) -> bool {
         let sent = self.report.vmm_rings_sent.load(Relaxed);
         if sent == plan().vmm_rings.load(Relaxed) {
             return false;

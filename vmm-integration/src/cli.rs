@@ -3,13 +3,17 @@
 
 //! The command line.
 
+use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::{boot, demo};
+use crate::backend::{Irqchip, Wish};
+use crate::enlightenments::Enlightenments;
+use crate::{boot, demo, hostile, scenario};
 
 /// Run guests with a complete Hyper-V SynIC, on any KVM
 #[derive(Debug, Parser)]
@@ -23,9 +27,14 @@ pub struct Cli {
 enum Command {
     /// Play the demo: a guest that uses all of its SynIC, and an exact account of it
     Demo(DemoArgs),
-    /// Boot a bare-metal multiboot image; ends with its exit status, 2 on an error, 124 on a
-    /// timeout
+    /// Boot a Linux kernel or a bare-metal image, and wait for its end
+    #[command(after_help = BOOT_HELP)]
     Boot(BootArgs),
+    /// Run Linux guests that put their Hyper-V drivers to work, and judge them; ends with 1 if one
+    /// fails, 2 on an error, 124 on a timeout
+    Linux(scenario::LinuxArgs),
+    /// Attack the SynIC by a guest that fuzzes it from all vCPUs, and see that nothing breaks
+    Hostile(hostile::HostileArgs),
 }
 
 /// How much the demo does, and how it reports.
@@ -42,6 +51,9 @@ pub struct DemoArgs {
     /// Who has the SynIC: this process, KVM, or Microsoft's hypervisor
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendArg,
+    /// Where the interrupt controllers are: all in the kernel, or the LAPICs alone
+    #[arg(long, value_enum, default_value_t)]
+    pub irqchip: IrqchipArg,
     /// Print the report as one JSON object instead of tables
     #[arg(long)]
     pub json: bool,
@@ -53,21 +65,28 @@ pub struct DemoArgs {
 /// What to boot, and on what machine.
 #[derive(Args, Debug)]
 pub struct BootArgs {
-    /// The image to boot: a multiboot ELF file
+    /// The kernel to boot: a Linux bzImage (a distribution's vmlinuz), a Linux vmlinux, or a
+    /// multiboot ELF file
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
-    /// A file handed to the image as its multiboot module
+    /// Linux's initramfs; a bare-metal image's module
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Arguments for the image, which follow its name on its command line
-    #[arg(long, value_name = "STR", default_value = "")]
+    /// Options for Linux, after "console=ttyS0 panic=-1"; arguments of a bare-metal image, after its
+    /// name
+    #[arg(
+        long,
+        value_name = "STR",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     pub cmdline: String,
     /// Number of vCPUs
     #[arg(long, value_name = "N", default_value_t = 2)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub vcpus: u32,
     /// Guest memory in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
     #[arg(value_parser = value_parser!(u32).range(16..))]
     pub memory: u32,
     /// What the guest is: with VMBus, with VMBus and MSHV, or with MSHV alone
@@ -76,6 +95,18 @@ pub struct BootArgs {
     /// Who has the SynIC: this process, KVM, or Microsoft's hypervisor
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendArg,
+    /// Where the interrupt controllers are: all in the kernel, or the LAPICs alone
+    #[arg(long, value_enum, default_value_t)]
+    pub irqchip: IrqchipArg,
+    #[command(flatten)]
+    pub enlightenments: Enlightenments,
+    /// Whether there is a VMBus host: with auto, for Linux
+    #[arg(long, value_enum, default_value_t)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub vmbus: VmbusArg,
+    /// How many resets of the machine by the guest are followed: a number, or none
+    #[arg(long, value_name = "N", default_value = "none")]
+    pub reboots: Reboots,
     /// Add the devices of bare-metal tests: fw_cfg, isa-debug-exit and hyperv-testdev
     #[arg(long)]
     pub test_devices: bool,
@@ -88,6 +119,28 @@ pub struct BootArgs {
     /// Write a timeline of the SynIC to this file, in the Chrome trace format
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum VmbusArg {
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reboots(pub u32);
+
+impl FromStr for Reboots {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        match text {
+            "none" => Ok(Self(0)),
+            number => number.parse().map(Self),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -108,12 +161,29 @@ pub enum BackendArg {
 }
 
 impl BackendArg {
-    /// Fails for a backend that is not built in.
-    pub fn check(self) -> Result<()> {
+    /// What the VM is made for; fails for a backend that is not built in.
+    pub fn wish(self) -> Result<Wish> {
         match self {
-            Self::Auto | Self::Emulated => Ok(()),
-            Self::Kvm => bail!("Backend kvm, the in-kernel SynIC, is not built in; use emulated"),
-            Self::Mshv => bail!("Backend mshv is not built in; use emulated, with /dev/kvm"),
+            Self::Auto => Ok(Wish::Auto),
+            Self::Emulated => Ok(Wish::Emulated),
+            Self::Kvm => Ok(Wish::Kvm),
+            Self::Mshv => bail!("Backend mshv is not built in; use emulated or kvm, with /dev/kvm"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IrqchipArg {
+    Full,
+    #[default]
+    Split,
+}
+
+impl From<IrqchipArg> for Irqchip {
+    fn from(irqchip: IrqchipArg) -> Self {
+        match irqchip {
+            IrqchipArg::Full => Self::Full,
+            IrqchipArg::Split => Self::Split,
         }
     }
 }
@@ -134,6 +204,8 @@ impl Cli {
         let status = match self.command {
             Command::Demo(args) => demo::run(&args),
             Command::Boot(args) => boot::run(&args),
+            Command::Linux(args) => scenario::run(&args),
+            Command::Hostile(args) => hostile::run(&args),
         };
         status.unwrap_or_else(|e| {
             eprintln!("Error: {e:#}");
@@ -141,6 +213,17 @@ impl Cli {
         })
     }
 }
+
+const BOOT_HELP: &str = "\
+Standard input and output are the guest's COM1; on a terminal, Ctrl-A x quits. While the guest is
+silent, standard error tells what it waits for, on a terminal or with RUST_LOG set.
+
+Exit status: 0 when the guest turns the machine off, 4 when it resets it and that is not followed,
+2 on an error, 124 on a timeout, 130 on Ctrl-A x; of a bare-metal image, the one it asks for, as
+QEMU's isa-debug-exit has it.
+
+Example:
+  synic-vmm boot --kernel /boot/vmlinuz --initrd initrd.img --vcpus 4 --memory 1024";
 
 #[cfg(test)]
 mod tests {
@@ -153,10 +236,33 @@ mod tests {
     }
 
     #[test]
-    fn check_when_a_backend_is_not_built_in_says_so() {
-        for backend in [BackendArg::Kvm, BackendArg::Mshv] {
-            let message = backend.check().unwrap_err().to_string();
-            assert!(message.contains("not built in"), "{message}");
-        }
+    fn reboots_from_a_number_or_none_counts() {
+        assert_eq!(
+            ["3", "none"].map(str::parse),
+            [Ok(Reboots(3)), Ok(Reboots(0))]
+        );
+        assert!("some".parse::<Reboots>().is_err());
+    }
+
+    #[test]
+    fn vmbus_when_it_has_no_value_is_on() {
+        let vmbus = |arguments: &[&str]| {
+            let all = ["synic-vmm", "boot", "--kernel", "k"]
+                .iter()
+                .chain(arguments);
+            match Cli::try_parse_from(all).unwrap().command {
+                Command::Boot(args) => args.vmbus,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(vmbus(&[]), VmbusArg::Auto);
+        assert_eq!(vmbus(&["--vmbus"]), VmbusArg::On);
+        assert_eq!(vmbus(&["--vmbus=off"]), VmbusArg::Off);
+    }
+
+    #[test]
+    fn wish_when_a_backend_is_not_built_in_says_so() {
+        let message = BackendArg::Mshv.wish().unwrap_err().to_string();
+        assert!(message.contains("not built in"), "{message}");
     }
 }

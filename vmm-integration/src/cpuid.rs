@@ -7,13 +7,15 @@ use anyhow::{Context, Result};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 
+use crate::enlightenments::{Enlightenments, Timers};
+
 /// The leaves that do not differ between the vCPUs.
 #[derive(Clone, Debug)]
 pub struct Cpuid(Vec<kvm_cpuid_entry2>);
 
 impl Cpuid {
     /// For a VM of `vcpus` vCPUs.
-    pub fn new(kvm: &Kvm, vcpus: u32) -> Result<Self> {
+    pub fn new(kvm: &Kvm, enlightenments: Enlightenments, vcpus: u32) -> Result<Self> {
         let supported = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("Cannot read the CPUID leaves that KVM supports")?;
@@ -24,7 +26,7 @@ impl Cpuid {
             .filter(|leaf| !HYPERVISOR_LEAVES.contains(&leaf.function))
             .copied()
             .collect();
-        leaves.extend(hyperv_leaves(vcpus));
+        leaves.extend(hyperv_leaves(vcpus, enlightenments));
         Ok(Self(leaves))
     }
 
@@ -48,13 +50,26 @@ fn of_vcpu(mut leaf: kvm_cpuid_entry2, apic_id: u32) -> kvm_cpuid_entry2 {
 }
 
 /// What is announced is what the manager implements (TLFS "Feature and Interface Discovery").
-fn hyperv_leaves(vcpus: u32) -> [kvm_cpuid_entry2; 7] {
+fn hyperv_leaves(vcpus: u32, enlightenments: Enlightenments) -> [kvm_cpuid_entry2; 7] {
+    let (timers, direct) = match enlightenments.timers {
+        Timers::Off => (0, 0),
+        Timers::Message => (SYNTHETIC_TIMERS, 0),
+        Timers::Direct => (SYNTHETIC_TIMERS, DIRECT_TIMERS),
+    };
+    let (low, misc) = (
+        PRIVILEGES_LOW | timers,
+        FREQUENCY_MSRS | CRASH_MSRS | direct,
+    );
+    let advice = match enlightenments.auto_eoi {
+        true => 0,
+        false => DEPRECATE_AUTO_EOI,
+    };
     [
         leaf(0x4000_0000, [0x4000_0005, VENDOR[0], VENDOR[1], VENDOR[2]]),
         leaf(0x4000_0001, [INTERFACE, 0, 0, 0]),
         leaf(0x4000_0002, [1, 10 << 16, 0, 0]),
-        leaf(0x4000_0003, [PRIVILEGES_LOW, PRIVILEGES_HIGH, 0, 0]),
-        leaf(0x4000_0004, [DEPRECATE_AUTO_EOI, 0, 0, 0]),
+        leaf(0x4000_0003, [low, PRIVILEGES_HIGH, 0, misc]),
+        leaf(0x4000_0004, [advice, 0, 0, 0]),
         leaf(0x4000_0005, [vcpus, vcpus, 0, 0]),
         // Read by Linux whatever the highest leaf is. Undefined, it would be an alias of the
         // highest basic leaf on a virtual Intel CPU (`kvm: get_out_of_range_cpuid_entry`).
@@ -83,10 +98,16 @@ const VENDOR: [u32; 3] = [
 ];
 /// "Hv#1".
 const INTERFACE: u32 = u32::from_le_bytes(*b"Hv#1");
-/// Reference counter, SynIC MSRs, hypercall MSRs, VP index, reference TSC page.
-const PRIVILEGES_LOW: u32 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9;
+/// Reference counter, SynIC MSRs, hypercall MSRs, VP index, reference TSC page, frequency MSRs.
+const PRIVILEGES_LOW: u32 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
+const SYNTHETIC_TIMERS: u32 = 1 << 3;
 /// HvPostMessage and HvSignalEvent.
 const PRIVILEGES_HIGH: u32 = 1 << 4 | 1 << 5;
+/// The frequency MSRs are there; with them Linux needs no PIT to measure the TSC by.
+const FREQUENCY_MSRS: u32 = 1 << 8;
+/// The guest can report that it has crashed.
+const CRASH_MSRS: u32 = 1 << 10;
+const DIRECT_TIMERS: u32 = 1 << 19;
 const DEPRECATE_AUTO_EOI: u32 = 1 << 9;
 
 #[cfg(test)]
@@ -102,7 +123,7 @@ mod tests {
 
     #[test]
     fn hyperv_leaves_spell_vendor_and_interface() {
-        let [vendor, interface, ..] = hyperv_leaves(2);
+        let [vendor, interface, ..] = hyperv_leaves(2, Enlightenments::default());
         assert_eq!(
             (vendor.ebx, vendor.ecx, vendor.edx),
             (0x7263_694d, 0x666f_736f, 0x7648_2074)

@@ -6,12 +6,20 @@
 
 #![deny(missing_docs)]
 
+pub mod backend;
 pub mod devices;
+pub mod enlightenments;
+pub mod gsi;
 pub mod host;
 pub mod kick;
+pub mod linux;
+pub mod logger;
 pub mod memory;
 pub mod multiboot;
+pub mod rig;
+pub mod timers;
 pub mod vm;
+pub mod vmbus;
 
 mod boot;
 mod cli;
@@ -19,7 +27,11 @@ mod cpuid;
 mod demo;
 mod elf;
 mod entry;
+mod event_loop;
+mod hostile;
+mod hyperv_msrs;
 mod reference_time;
+mod scenario;
 mod vcpu;
 
 pub use cli::Cli;

@@ -9,6 +9,6 @@ use clap::Parser;
 use vmm_integration::Cli;
 
 fn main() -> ExitCode {
-    env_logger::init();
+    vmm_integration::logger::init();
     Cli::parse().run()
 }

@@ -66,7 +66,12 @@ pub fn load(memory: &impl GuestMemory, memory_size: u64, boot: Boot<'_>) -> Resu
     let module = load_module(memory, boot.module, end)?;
     write_info(memory, memory_size, boot.cmdline, module)?;
     let info = INFO_AREA.start as u32;
-    Ok(Entry { rip, info })
+    Ok(Entry::Multiboot { rip, info })
+}
+
+/// Whether an image says that it is for this loader.
+pub fn has_header(image: &[u8]) -> bool {
+    !matches!(check_header(image), Err(Error::NoHeader))
 }
 
 fn check_header(image: &[u8]) -> Result<(), Error> {
@@ -94,15 +99,18 @@ fn load_segment(memory: &impl GuestMemory, image: &[u8], segment: &Segment) -> R
     }
     // Parsing the ELF file has checked the range.
     let contents = image.get(segment.file.clone()).unwrap_or(&[]);
-    // RAM beyond the contents is zero already: guest memory is fresh.
     write(memory, segment.gpa.start, contents)?;
-    match segment.gpa.end.checked_sub(1) {
-        Some(last) if !segment.gpa.is_empty() => memory
-            .read_obj::<u8>(GuestAddress(last))
-            .map(|_| ())
-            .map_err(|e| Error::TooLarge(last, e)),
-        _ => Ok(()),
+    let zeroes_start = segment.gpa.start.saturating_add(contents.len() as u64);
+    zero(memory, zeroes_start..segment.gpa.end)
+}
+
+/// After a reset RAM still has what the last guest has left there.
+fn zero(memory: &impl GuestMemory, gpas: Range<u64>) -> Result<(), Error> {
+    for start in gpas.clone().step_by(ZEROES.len()) {
+        let length = (gpas.end - start).min(PAGE) as usize;
+        write(memory, start, ZEROES.get(..length).unwrap_or(&ZEROES))?;
     }
+    Ok(())
 }
 
 /// Puts the module on the page after the image, where boot loaders put it.
@@ -166,6 +174,7 @@ const MODULE_ENTRY: u64 = INFO_AREA.start + 0x100;
 const CMDLINE: u64 = INFO_AREA.start + 0x200;
 const MAX_CMDLINE: usize = (INFO_AREA.end - CMDLINE) as usize - 1;
 const PAGE: u64 = 4096;
+const ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
 
 /// Multiboot Specification 0.6.96, 3.1.
 const HEADER_MAGIC: u32 = 0x1bad_b002;
@@ -217,8 +226,11 @@ mod tests {
     fn load_when_all_is_given_describes_memory_cmdline_and_module() {
         let memory = memory();
         let entry = load(&memory, SIZE, boot(&image(0x40_0000, 0))).unwrap();
-        assert_eq!(entry.rip, 0x40_0000);
-        let info = u64::from(entry.info);
+        let Entry::Multiboot { rip, info } = entry else {
+            panic!("{entry:?}");
+        };
+        assert_eq!(rip, 0x40_0000);
+        let info = u64::from(info);
         assert_eq!(u32_at(&memory, info), 0b1101);
         assert_eq!(u32_at(&memory, info + 8), 7 * 1024);
         assert_eq!(
@@ -261,6 +273,16 @@ mod tests {
     fn load_when_zeroes_end_beyond_memory_is_refused() {
         let result = load(&memory(), SIZE, boot(&image(SIZE - 0x1000, 0)));
         assert!(matches!(result, Err(Error::TooLarge(..))), "{result:?}");
+    }
+
+    #[test]
+    fn load_when_ram_has_old_contents_zeroes_what_the_image_wants_zero() {
+        let memory = memory();
+        let ones = vec![0xff; 0x4000];
+        memory.write_slice(&ones, GuestAddress(0x40_0000)).unwrap();
+        load(&memory, SIZE, boot(&image(0x40_0000, 0))).unwrap();
+        assert_eq!(bytes_at::<0x2000>(&memory, 0x40_000c), [0; 0x2000]);
+        assert_eq!(bytes_at::<1>(&memory, 0x40_200c), [0xff]);
     }
 
     #[test]

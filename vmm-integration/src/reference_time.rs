@@ -22,6 +22,9 @@ pub struct ReferenceTime {
     start: u64,
     /// HV_X64_MSR_REFERENCE_TSC as the guest wrote it.
     reference_tsc: AtomicU64,
+    /// The guest's TSC less the host's, when the VM was created.
+    tsc_offset: u64,
+    khz: u32,
 }
 
 impl ReferenceTime {
@@ -30,20 +33,39 @@ impl ReferenceTime {
         let khz = vcpu
             .get_tsc_khz()
             .context("Cannot read the frequency of the TSC")?;
-        Self::starting_at(guest_tsc(vcpu)?, khz)
+        let (before, tsc, after) = (host_tsc(), guest_tsc(vcpu)?, host_tsc());
+        // Between the two, as near as can be told.
+        let host = before.wrapping_add(after.wrapping_sub(before) / 2);
+        let mut time = Self::starting_at(tsc, khz)?;
+        time.tsc_offset = tsc.wrapping_sub(host);
+        Ok(time)
+    }
+
+    /// The time of this moment, on any thread. A guest that writes its TSC is not followed: its
+    /// timers go by the TSC that it had.
+    pub fn now(&self) -> u64 {
+        self.at(host_tsc().wrapping_add(self.tsc_offset))
     }
 
     /// Whether `index` is one of these registers.
     pub fn has(index: u32) -> bool {
-        matches!(index, HV_X64_MSR_TIME_REF_COUNT | HV_X64_MSR_REFERENCE_TSC)
+        matches!(
+            index,
+            HV_X64_MSR_TIME_REF_COUNT
+                | HV_X64_MSR_REFERENCE_TSC
+                | HV_X64_MSR_TSC_FREQUENCY
+                | HV_X64_MSR_APIC_FREQUENCY
+        )
     }
 
     /// The value of a register on this vCPU; the time is read-only, so that both can be read.
     pub fn read(&self, index: u32, vcpu: &VcpuFd) -> Result<u64> {
-        if index == HV_X64_MSR_REFERENCE_TSC {
-            return Ok(self.reference_tsc.load(Ordering::SeqCst));
+        match index {
+            HV_X64_MSR_REFERENCE_TSC => Ok(self.reference_tsc.load(Ordering::SeqCst)),
+            HV_X64_MSR_TSC_FREQUENCY => Ok(u64::from(self.khz) * 1000),
+            HV_X64_MSR_APIC_FREQUENCY => Ok(APIC_FREQUENCY),
+            _ => Ok(self.at(guest_tsc(vcpu)?)),
         }
-        Ok(self.at(guest_tsc(vcpu)?))
     }
 
     /// Takes a guest's write; false is a #GP.
@@ -58,6 +80,11 @@ impl ReferenceTime {
         done
     }
 
+    /// The VM is reset. The time goes on.
+    pub fn reset(&self) {
+        self.reference_tsc.store(0, Ordering::SeqCst);
+    }
+
     fn starting_at(tsc: u64, khz: u32) -> Result<Self> {
         let scale = (UNITS_PER_MS << 64).checked_div(u128::from(khz));
         let scale = scale.and_then(|scale| u64::try_from(scale).ok());
@@ -66,6 +93,8 @@ impl ReferenceTime {
             scale,
             start: scaled(tsc, scale),
             reference_tsc: AtomicU64::new(0),
+            tsc_offset: 0,
+            khz,
         })
     }
 
@@ -91,6 +120,11 @@ fn scaled(tsc: u64, scale: u64) -> u64 {
     ((u128::from(tsc) * u128::from(scale)) >> 64) as u64
 }
 
+fn host_tsc() -> u64 {
+    // SAFETY: every x86-64 CPU has RDTSC, and the host does not forbid it to this process.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 fn guest_tsc(vcpu: &VcpuFd) -> Result<u64> {
     let entry = kvm_msr_entry {
         index: MSR_IA32_TSC,
@@ -109,6 +143,10 @@ const SEQUENCE: u64 = 1;
 const MSR_IA32_TSC: u32 = 0x10;
 const HV_X64_MSR_TIME_REF_COUNT: u32 = 0x4000_0020;
 const HV_X64_MSR_REFERENCE_TSC: u32 = 0x4000_0021;
+const HV_X64_MSR_TSC_FREQUENCY: u32 = 0x4000_0022;
+const HV_X64_MSR_APIC_FREQUENCY: u32 = 0x4000_0023;
+/// Of the LAPIC's timer in KVM, in Hz (`kvm: APIC_BUS_CYCLE_NS_DEFAULT`).
+const APIC_FREQUENCY: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -3,27 +3,33 @@
 
 //! One virtual machine: KVM's part, memory, ports, and the SynIC of its vCPUs.
 
-use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap};
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use vm_synic::backend::emulated;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_synic::{Config, SynicManager, VpIndex};
 
+use crate::backend::{Backend, Irqchip, Wish};
 use crate::cpuid::Cpuid;
-use crate::devices::{PortBus, PortDevice};
+use crate::devices::{InterruptLine, MmioBus, MmioDevice, PortBus, PortDevice};
+use crate::enlightenments::{Enlightenments, Timers};
 use crate::host::VmHost;
+use crate::hyperv_msrs::HypervMsrs;
+use crate::linux::Kernel;
 use crate::memory::{self, Memory};
 use crate::multiboot::{self, Boot};
 use crate::reference_time::ReferenceTime;
-use crate::{kick, vcpu};
+use crate::{kick, linux};
+
+mod lines;
+mod power_on;
+mod running;
+
+use lines::Lines;
+use power_on::PowerOn;
+pub use running::{RunningVm, Stop};
 
 /// The SynIC manager of a VM here.
 pub type Manager = SynicManager<Memory>;
@@ -37,37 +43,45 @@ pub struct VmConfig {
     pub memory_mib: u32,
     /// How the SynIC behaves; for at least as many VPs.
     pub synic: Config,
+    /// Who has the SynIC.
+    pub backend: Wish,
+    /// Where the irqchip is.
+    pub irqchip: Irqchip,
+    /// What the guest is told of.
+    pub enlightenments: Enlightenments,
 }
 
 /// A VM that does not run yet.
 pub struct Vm {
     shared: Shared,
     vcpus: Vec<VcpuFd>,
+    machine: Machine,
+}
+
+/// What no vCPU's thread needs.
+#[derive(Clone)]
+struct Machine {
+    vm: Arc<VmFd>,
     memory_mib: u32,
+    lines: Lines,
+    power_on: Arc<PowerOn>,
+    on_reset: Vec<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// What every vCPU's thread has.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    pub backend: Backend,
     pub manager: Arc<Manager>,
     pub host: Arc<VmHost>,
     pub ports: PortBus,
-    /// Where the hypercall page that the manager writes sends the guest.
-    pub hypercall_port: u16,
+    pub mmio: MmioBus,
+    /// Where the hypercall page sends the guest, if it is the manager's.
+    pub hypercall_port: Option<u16>,
     pub stopping: Arc<AtomicBool>,
     pub time: Arc<ReferenceTime>,
+    pub msrs: Arc<HypervMsrs>,
     pub memory: Memory,
-}
-
-/// Why a VM came to its end by itself.
-#[derive(Debug)]
-pub enum Stop {
-    /// The guest wrote this value to the exit device.
-    Exit(u32),
-    /// A vCPU shut down, which is what a triple fault does.
-    TripleFault(VpIndex),
-    /// A vCPU cannot go on; the message names it and the exit.
-    Failed(anyhow::Error),
 }
 
 impl Vm {
@@ -77,34 +91,64 @@ impl Vm {
         kick::install_signal_handler()?;
         let kvm = open_kvm()?;
         check_vcpus(&kvm, config.vcpus)?;
-        let vm = Arc::new(create_vm(&kvm)?);
+        let vm = Arc::new(create_vm(&kvm, config.irqchip)?);
+        let (backend, irqchip) = (config.backend, config.irqchip);
+        let backend = Backend::choose(backend, irqchip, config.synic.role, &vm)?;
+        backend.trap_msrs(&vm)?;
+        let mut synic = config.synic.clone();
+        backend.configure(&mut synic);
+        synic.timers &= config.enlightenments.timers != Timers::Off;
         let memory = memory::allocate(&vm, config.memory_mib)?;
-        let host = Arc::new(VmHost::new(vm.clone(), config.vcpus));
-        let manager = SynicManager::new(config.synic.clone(), memory.clone(), host.clone());
-        let cpuid = Cpuid::new(&kvm, config.vcpus)?;
+        let host = Arc::new(VmHost::new(vm.clone(), config.vcpus, backend, irqchip)?);
+        let cpuid = Cpuid::new(&kvm, config.enlightenments, config.vcpus)?;
+        let manager = SynicManager::new(synic, memory.clone(), host.clone());
         let vcpus = (0..config.vcpus)
-            .map(|index| create_vcpu(&vm, &manager, &cpuid, index))
+            .map(|index| create_vcpu(&vm, &cpuid, index))
             .collect::<Result<Vec<_>>>()?;
+        for (index, vcpu) in (0..).map(VpIndex::new).zip(&vcpus) {
+            manager.add_vp(index)?;
+            backend.add_vcpu(&manager, index, vcpu)?;
+        }
         let first = vcpus.first().context("The VM has no vCPU")?;
+        let time = Arc::new(ReferenceTime::new(first)?);
+        host.attach(&manager, time.clone())?;
+        let mut mmio = MmioBus::default();
+        let machine = Machine {
+            lines: Lines::new(&vm, irqchip, &mut mmio),
+            power_on: Arc::new(PowerOn::of(&kvm, &vm, irqchip, &vcpus)?),
+            vm,
+            memory_mib: config.memory_mib,
+            on_reset: Vec::new(),
+        };
         let shared = Shared {
+            backend,
             manager,
             host,
             ports: PortBus::default(),
-            hypercall_port: u16::from(config.synic.hypercall_port),
+            mmio,
+            hypercall_port: backend
+                .has_hypercall_port()
+                .then_some(config.synic.hypercall_port.into()),
             stopping: Arc::default(),
-            time: Arc::new(ReferenceTime::new(first)?),
+            time,
+            msrs: Arc::new(HypervMsrs::new(config.vcpus)),
             memory,
         };
         Ok(Self {
             shared,
             vcpus,
-            memory_mib: config.memory_mib,
+            machine,
         })
     }
 
     /// The SynIC of all vCPUs.
     pub fn manager(&self) -> &Arc<Manager> {
         &self.shared.manager
+    }
+
+    /// Who has the SynIC.
+    pub fn backend(&self) -> Backend {
+        self.shared.backend
     }
 
     /// What the manager calls to interrupt or kick.
@@ -132,85 +176,62 @@ impl Vm {
         self.shared.ports.add(ports, device);
     }
 
-    /// Loads a multiboot image and has vCPU 0 begin there.
+    /// Adds a device in the memory space.
+    pub fn add_mmio_device(&mut self, gpas: Range<u64>, device: Arc<dyn MmioDevice>) {
+        self.shared.mmio.add(gpas, device);
+    }
+
+    /// The line of a device to the pin of the I/O APIC that is this GSI.
+    pub fn interrupt_line(&self, gsi: u32) -> InterruptLine {
+        self.machine.lines.line(gsi)
+    }
+
+    /// Whether the guest has reported that it has crashed, since it was reset.
+    pub fn guest_has_crashed(&self) -> bool {
+        self.shared.msrs.has_crashed()
+    }
+
+    /// Has `hook` called at each reset, before the SynIC is reset.
+    pub fn on_reset(&mut self, hook: Arc<dyn Fn() + Send + Sync>) {
+        self.machine.on_reset.push(hook);
+    }
+
+    /// Loads a kernel or an image and has vCPU 0 begin there.
     pub fn load(&mut self, boot: Boot<'_>) -> Result<()> {
-        let size = u64::from(self.memory_mib) << 20;
-        let entry = multiboot::load(self.shared.memory.as_ref(), size, boot)?;
+        let size = u64::from(self.machine.memory_mib) << 20;
+        let memory = self.shared.memory.as_ref();
+        let entry = match Kernel::of(boot.image) {
+            Kernel::Multiboot => multiboot::load(memory, size, boot)?,
+            _ => linux::load(memory, size, u32::try_from(self.vcpus.len())?, boot)?,
+        };
         let first = self.vcpus.first().context("The VM has no vCPU")?;
         entry.apply(first)
     }
 
-    /// Starts a thread for each vCPU.
-    pub fn start(self) -> Result<RunningVm> {
-        let (sender, stops) = mpsc::channel();
-        // From here on, dropping `running` stops and joins the threads that have been started.
-        let mut running = RunningVm {
-            threads: Vec::new(),
-            stops,
-            shared: self.shared,
-        };
-        for (index, vcpu) in (0..).zip(self.vcpus) {
-            running.spawn(VpIndex::new(index), vcpu, sender.clone())?;
+    /// Brings vCPUs, devices and SynIC to the state of a machine that was just turned on. RAM keeps
+    /// its contents, so that a kernel has to be loaded again.
+    pub fn reset(&mut self) -> Result<()> {
+        self.machine.on_reset.iter().for_each(|hook| hook());
+        self.shared.manager.reset();
+        self.shared.time.reset();
+        self.shared.msrs.reset();
+        self.shared.ports.reset();
+        self.shared.mmio.reset();
+        self.machine
+            .power_on
+            .restore(&self.machine.vm, &self.vcpus)?;
+        for (vp, vcpu) in (0..).map(VpIndex::new).zip(&self.vcpus) {
+            self.shared.host.reset(vp)?;
+            self.shared
+                .backend
+                .reset_vcpu(&self.shared.manager, vp, vcpu)?;
         }
-        Ok(running)
-    }
-}
-
-/// A VM whose vCPUs run; dropping it stops them.
-pub struct RunningVm {
-    threads: Vec<JoinHandle<()>>,
-    stops: Receiver<Stop>,
-    shared: Shared,
-}
-
-impl RunningVm {
-    /// Waits until the guest ends the VM or a vCPU cannot go on; `None` when `timeout` is over.
-    pub fn wait(&self, timeout: Option<Duration>) -> Option<Stop> {
-        let stop = match timeout {
-            Some(timeout) => self.stops.recv_timeout(timeout),
-            None => self.stops.recv().map_err(Into::into),
-        };
-        match stop {
-            Ok(stop) => Some(stop),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Stop::Failed(anyhow!(
-                "All vCPU threads ended without a reason"
-            ))),
-        }
-    }
-
-    /// Makes every vCPU leave the guest, and waits until it has.
-    pub fn stop(self) {
-        drop(self);
-    }
-
-    fn spawn(&mut self, vp: VpIndex, vcpu: VcpuFd, sender: Sender<Stop>) -> Result<()> {
-        let shared = self.shared.clone();
-        let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| vcpu::run(vp, vcpu, &shared)));
-            let panicked = || Some(Stop::Failed(anyhow!("The thread of {vp} panicked")));
-            if let Some(stop) = result.unwrap_or_else(|_| panicked()) {
-                // The receiver is only gone when the VM is being dropped.
-                let _ = sender.send(stop);
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name(format!("vcpu{}", vp.get()))
-            .spawn(run)
-            .with_context(|| format!("Cannot start the thread of {vp}"))?;
-        self.threads.push(thread);
         Ok(())
     }
-}
 
-impl Drop for RunningVm {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.host.kick_all();
-        for thread in self.threads.drain(..) {
-            // A panic has been reported by the thread itself.
-            let _ = thread.join();
-        }
+    /// Starts a thread for each vCPU.
+    pub fn start(self) -> Result<RunningVm> {
+        RunningVm::start(self)
     }
 }
 
@@ -237,32 +258,21 @@ fn check_vcpus(kvm: &Kvm, vcpus: u32) -> Result<()> {
     Ok(())
 }
 
-/// A VM with LAPICs in the kernel, no PIC, PIT or I/O APIC, and Hyper-V's MSRs trapped.
-fn create_vm(kvm: &Kvm) -> Result<VmFd> {
+fn create_vm(kvm: &Kvm, irqchip: Irqchip) -> Result<VmFd> {
     let vm = kvm.create_vm().context("Cannot create a VM")?;
     vm.set_tss_address(TSS_ADDRESS)
         .context("Cannot set the TSS address")?;
-    ensure!(
-        vm.check_extension(Cap::SplitIrqchip),
-        "KVM lacks KVM_CAP_SPLIT_IRQCHIP, which this VMM needs"
-    );
-    vm.enable_cap(&kvm_enable_cap {
-        cap: KVM_CAP_SPLIT_IRQCHIP,
-        ..Default::default()
-    })
-    .context("Cannot create the split irqchip")?;
-    emulated::trap_msrs(&vm)?;
+    irqchip.create(&vm)?;
     Ok(vm)
 }
 
-fn create_vcpu(vm: &VmFd, manager: &Manager, cpuid: &Cpuid, index: u32) -> Result<VcpuFd> {
+fn create_vcpu(vm: &VmFd, cpuid: &Cpuid, index: u32) -> Result<VcpuFd> {
     let vp = VpIndex::new(index);
     let vcpu = vm
         .create_vcpu(u64::from(index))
         .with_context(|| format!("Cannot create {vp}"))?;
     vcpu.set_cpuid2(&cpuid.of_vcpu(index)?)
         .with_context(|| format!("Cannot set the CPUID of {vp}"))?;
-    manager.add_vp(vp)?;
     Ok(vcpu)
 }
 

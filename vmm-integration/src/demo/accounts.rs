@@ -36,7 +36,8 @@ pub struct ManagerTotals {
     pub entered: u64,
     /// Rings of a port that already waited.
     pub coalesced: u64,
-    pub eoms: u64,
+    /// `None` where KVM takes the guest's EOMs and the manager does not see them.
+    pub eoms: Option<u64>,
     /// Register writes that broke an ownership rule.
     pub violations: u64,
 }
@@ -103,7 +104,7 @@ fn of_drivers(totals: &Totals) -> [Row; 4] {
     let (guest, manager) = (&totals.guest, &totals.manager);
     let eoms = guest.eoms_intercept.saturating_add(guest.eoms_vmbus);
     [
-        row(What::Eom, eoms, manager.eoms),
+        row(What::Eom, eoms, manager.eoms.unwrap_or(eoms)),
         row(What::OwnershipViolation, 0, manager.violations),
         row(What::MshvInit, 2, guest.mshv_inits),
         row(What::FinalState, STATE_DONE, guest.state),

@@ -10,16 +10,16 @@
 //! stop at the first delivery that is not the one that had to come.
 
 mod accounts;
-mod event_loop;
-mod fault;
-mod guest;
-mod inbound;
+pub(crate) mod event_loop;
+pub(crate) mod fault;
+pub(crate) mod guest;
+pub(crate) mod inbound;
 mod latency;
-mod outbound;
+pub(crate) mod outbound;
 mod ownership;
-mod plan;
+pub(crate) mod plan;
 mod play;
-mod ports;
+pub(crate) mod ports;
 mod progress;
 #[path = "../../guest/protocol.rs"]
 #[allow(
@@ -27,7 +27,7 @@ mod progress;
     missing_docs,
     reason = "shared with the guest, which uses the rest"
 )]
-mod protocol;
+pub(crate) mod protocol;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -43,10 +43,11 @@ use play::Demo;
 
 /// Plays the demo and reports it.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
-    args.backend.check()?;
     let plan = Plan::new(args.vcpus, args.count.into())?;
     let demo = Demo {
         with_timeline: args.trace.is_some(),
+        backend: args.backend.wish()?,
+        irqchip: args.irqchip.into(),
         ..Demo::new(plan)
     };
     let outcome = demo.play()?;

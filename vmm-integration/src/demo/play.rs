@@ -23,7 +23,9 @@ use super::ports::{FIRST_RING_PORT, Ports};
 use super::progress::Progress;
 use super::protocol::{EXIT_OK, EXIT_PORT, RAM_SIZE, RING_REPEATS};
 use super::tsc;
+use crate::backend::{Backend, Irqchip, Wish};
 use crate::devices::DebugExit;
+use crate::enlightenments::Enlightenments;
 use crate::multiboot::Boot;
 use crate::vm::{Manager, RunningVm, Stop, Vm, VmConfig};
 
@@ -31,6 +33,10 @@ use crate::vm::{Manager, RunningVm, Stop, Vm, VmConfig};
 pub struct Demo {
     pub plan: Plan,
     pub script: Script,
+    /// Who has the SynIC.
+    pub backend: Wish,
+    /// Where the irqchip is.
+    pub irqchip: Irqchip,
     /// Record a timeline of the SynIC.
     pub with_timeline: bool,
     /// How long nothing may move before the demo has failed.
@@ -40,6 +46,7 @@ pub struct Demo {
 /// How it went.
 pub struct Outcome {
     pub plan: Plan,
+    pub backend: Backend,
     pub elapsed: Duration,
     /// The guest came to a stop before its end.
     pub stalled: bool,
@@ -65,6 +72,8 @@ impl Demo {
         Self {
             plan,
             script: Script::default(),
+            backend: Wish::default(),
+            irqchip: Irqchip::default(),
             with_timeline: false,
             patience: Duration::from_secs(5),
         }
@@ -78,7 +87,7 @@ impl Demo {
         let start = (read_tsc(), Instant::now());
         let vm = self.build()?;
         let same_tsc = vm.vcpus().iter().all(|vcpu| tsc::align(vcpu).is_ok());
-        let manager = vm.manager().clone();
+        let (manager, backend) = (vm.manager().clone(), vm.backend());
         let ports = Ports::register(&manager, &self.plan, &self.script)?;
         let guest = Guest::new(vm.memory().clone(), FIRST_RING_PORT);
         self.plan.write(vm.memory().as_ref(), FIRST_RING_PORT)?;
@@ -95,7 +104,8 @@ impl Demo {
             plan: self.plan,
             elapsed: start.1.elapsed(),
             stalled: matches!(ended, Ended::Stalled),
-            faults: self.judge(ended, &vps, &snapshot),
+            faults: self.judge(ended, &vps, &snapshot, backend),
+            backend,
             vps,
             latency: latency.unwrap_or_default(),
             trace: self.with_timeline.then(|| manager.chrome_trace()),
@@ -118,6 +128,9 @@ impl Demo {
             vcpus: self.plan.vps,
             memory_mib: (RAM_SIZE >> 20) as u32,
             synic,
+            backend: self.backend,
+            irqchip: self.irqchip,
+            enlightenments: Enlightenments::default(),
         })?;
         vm.add_device(EXIT_PORT..=EXIT_PORT, Arc::new(DebugExit));
         vm.load(Boot {
@@ -185,7 +198,7 @@ impl Demo {
         while !over.load(Ordering::SeqCst) && first_fault().is_none() {
             match running.wait(Some(Duration::from_millis(50))) {
                 Some(Stop::Exit(code)) if code == u32::from(EXIT_OK) => ended = Ended::Done,
-                Some(Stop::Exit(_)) => {}
+                Some(Stop::Exit(_) | Stop::PowerOff | Stop::Reset) => {}
                 Some(Stop::TripleFault(vp)) => ended = Ended::TripleFault(vp.get()),
                 Some(Stop::Failed(error)) => return Err(error),
                 None if progress.update(self.plan.vps().map(|vp| guest.account(vp)))
@@ -201,7 +214,13 @@ impl Demo {
     }
 
     /// The fault that ended it, or whatever the totals show.
-    fn judge(&self, ended: Ended, vps: &[VpOutcome], snapshot: &Snapshot) -> Vec<Fault> {
+    fn judge(
+        &self,
+        ended: Ended,
+        vps: &[VpOutcome],
+        snapshot: &Snapshot,
+        backend: Backend,
+    ) -> Vec<Fault> {
         match ended {
             Ended::Fault(fault) => vec![fault],
             Ended::TripleFault(vp) => vec![Fault {
@@ -213,7 +232,7 @@ impl Demo {
                 got: 0,
             }],
             Ended::Done | Ended::Stalled => {
-                let totals = vps.iter().map(|vp| vp.totals(snapshot));
+                let totals = vps.iter().map(|vp| vp.totals(snapshot, backend));
                 totals
                     .flat_map(|totals| accounts::check(&self.plan, &totals))
                     .collect()
@@ -247,7 +266,7 @@ impl VpOutcome {
         }
     }
 
-    fn totals(&self, snapshot: &Snapshot) -> Totals {
+    fn totals(&self, snapshot: &Snapshot, backend: Backend) -> Totals {
         let vp = snapshot.vps.iter().find(|vp| vp.index.get() == self.vp);
         Totals {
             vp: self.vp,
@@ -257,18 +276,18 @@ impl VpOutcome {
                 flags: self.sent.flags,
             },
             received: self.received,
-            manager: vp.map(manager_totals).unwrap_or_default(),
+            manager: vp.map(|vp| manager_totals(vp, backend)).unwrap_or_default(),
         }
     }
 }
 
-fn manager_totals(vp: &VpSnapshot) -> ManagerTotals {
+fn manager_totals(vp: &VpSnapshot, backend: Backend) -> ManagerTotals {
     let ring = vp.plain.counters(SintIndex::DOORBELL).ring;
     ManagerTotals {
         rung: ring.rung,
         entered: ring.entered.saturating_sub(ring.reclaimed),
         coalesced: ring.coalesced,
-        eoms: vp.plain.eoms,
+        eoms: backend.sees_eom().then_some(vp.plain.eoms),
         violations: vp.violation_count,
     }
 }

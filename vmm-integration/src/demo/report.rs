@@ -21,7 +21,7 @@ pub fn json(outcome: &Outcome) -> Value {
     json!({
         "ok": outcome.faults.is_empty(),
         "seconds": outcome.elapsed.as_secs_f64(),
-        "backend": BACKEND,
+        "backend": outcome.backend.to_string(),
         "plan": outcome.plan,
         "messages": outcome.messages(),
         "flags": outcome.flags(),
@@ -82,8 +82,9 @@ fn vp_json(vp: &VpOutcome) -> Value {
 
 fn headline(outcome: &Outcome) -> String {
     format!(
-        "{} VPs, backend {BACKEND}: {} messages, {} event flags, {} doorbells in {:.1} s",
+        "{} VPs, backend {}: {} messages, {} event flags, {} doorbells in {:.1} s",
         outcome.plan.vps,
+        outcome.backend,
         outcome.messages(),
         outcome.flags(),
         outcome.doorbells(),
@@ -248,5 +249,3 @@ fn table(titles: &str) -> Table {
     }
     table
 }
-
-const BACKEND: &str = "emulated";

@@ -1,117 +1,89 @@
 // Copyright © 2026 The vm-synic Authors
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The first serial port, for output.
+//! The first serial port.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial};
+use vm_superio::serial::{Serial, SerialEvents, SerialState};
 use vm_synic::VpIndex;
 
-use super::{PortDevice, PortWrite};
+use super::{Console, PortDevice, PortWrite};
 
-/// Where a guest's output goes: to a writer by whole lines, and to a bounded memory of the last
-/// of it.
-#[derive(Clone)]
-pub struct Console(Arc<Mutex<State>>);
+/// Has a rising edge at an interrupt line.
+pub type InterruptLine = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
-impl Console {
-    /// Writes to `out`, if any, besides remembering.
-    pub fn new(out: Option<Box<dyn Write + Send>>) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            out,
-            line: Vec::new(),
-            tail: Vec::new(),
-        })))
-    }
-
-    /// The last of what the guest has written, at most 64 KiB.
-    pub fn tail(&self) -> String {
-        String::from_utf8_lossy(&self.lock().tail).into_owned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
+/// A 16550.
+pub struct SerialPort {
+    serial: Mutex<Serial<Interrupt, Room, Console>>,
+    room: Room,
 }
-
-impl Write for Console {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let mut state = self.lock();
-        for byte in buf {
-            state.push(*byte);
-        }
-        Ok(buf.len())
-    }
-
-    /// vm-superio flushes after each byte; a line is written when it is complete.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct State {
-    out: Option<Box<dyn Write + Send>>,
-    line: Vec<u8>,
-    tail: Vec<u8>,
-}
-
-impl State {
-    fn push(&mut self, byte: u8) {
-        if self.tail.len() >= TAIL {
-            self.tail.drain(..TAIL / 2);
-        }
-        self.tail.push(byte);
-        self.line.push(byte);
-        if byte == b'\n' || self.line.len() >= LINE {
-            self.write_line();
-        }
-    }
-
-    fn write_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let written = match &mut self.out {
-            Some(out) => out.write_all(&line).and_then(|()| out.flush()),
-            None => Ok(()),
-        };
-        if written.is_err() {
-            // The reader is gone; the guest goes on and its output is still remembered.
-            self.out = None;
-        }
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.write_line();
-    }
-}
-
-/// A 16550 without input and without an interrupt line.
-pub struct SerialPort(Mutex<Serial<NoInterrupt, NoEvents, Console>>);
 
 impl SerialPort {
-    /// A port that writes to `console`.
-    pub fn new(console: Console) -> Self {
-        Self(Mutex::new(Serial::new(NoInterrupt, console)))
+    /// A port that writes to `console` and, where it is wired to one, interrupts by `line`.
+    pub fn new(console: Console, line: Option<InterruptLine>) -> Self {
+        let room = Room::default();
+        let interrupt = Interrupt(line);
+        let serial = Serial::with_events(interrupt, room.clone(), console);
+        let serial = Mutex::new(serial);
+        Self { serial, room }
+    }
+
+    /// Receives all of `input`, as fast as the guest takes it. That waits for a guest that has not
+    /// enabled the interrupt: Linux throws away what is in the FIFO when the port is opened.
+    pub fn receive(&self, mut input: &[u8]) {
+        let mut serial = self.lock();
+        while !input.is_empty() {
+            let taken = match serial.state().interrupt_enable & RECEIVED_DATA {
+                0 => 0,
+                // The one error is a full FIFO; looped back, the port takes nothing either.
+                _ => serial.enqueue_raw_bytes(input).unwrap_or(0),
+            };
+            input = input.get(taken..).unwrap_or_default();
+            if taken == 0 {
+                let waited = self.room.0.wait_timeout(serial, RETRY);
+                serial = waited.unwrap_or_else(|e| e.into_inner()).0;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Serial<Interrupt, Room, Console>> {
+        self.serial.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl PortDevice for SerialPort {
     fn read(&self, port: u16, data: &mut [u8]) {
-        let mut serial = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut serial = self.lock();
         data.fill_with(|| serial.read(register(port)));
     }
 
     fn write(&self, _: VpIndex, port: u16, data: &[u8]) -> PortWrite {
-        let mut serial = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut serial = self.lock();
         for byte in data {
-            // Neither the console nor the absent interrupt line fails.
+            // Neither the console nor, while the VM lives, the interrupt line fails.
             let _ = serial.write(register(port), *byte);
         }
+        if register(port) == INTERRUPT_ENABLE {
+            self.room.0.notify_all();
+        }
         PortWrite::Continue
+    }
+
+    fn reset(&self) {
+        let mut serial = self.lock();
+        let state = SerialState::default();
+        let (interrupt, events) = (
+            Interrupt(serial.interrupt_evt().0.clone()),
+            self.room.clone(),
+        );
+        let console = serial.writer().clone();
+        if let Ok(fresh) = Serial::from_state(&state, interrupt, events, console) {
+            *serial = fresh;
+        }
     }
 }
 
@@ -119,37 +91,42 @@ fn register(port: u16) -> u8 {
     (port & 7) as u8
 }
 
-struct NoInterrupt;
+struct Interrupt(Option<InterruptLine>);
 
-impl Trigger for NoInterrupt {
+impl Trigger for Interrupt {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
-        Ok(())
+        self.0.as_ref().map_or(Ok(()), |line| line())
     }
 }
 
-/// How much output is remembered.
-const TAIL: usize = 64 << 10;
-/// A line is written in parts of this size if it does not end.
-const LINE: usize = 4096;
+/// Tells the thread that brings the input that there may be room for more.
+#[derive(Clone, Default)]
+struct Room(Arc<Condvar>);
+
+impl SerialEvents for Room {
+    fn buffer_read(&self) {}
+
+    fn out_byte(&self) {}
+
+    fn tx_lost_byte(&self) {}
+
+    fn in_buffer_empty(&self) {
+        self.0.notify_all();
+    }
+}
+
+const INTERRUPT_ENABLE: u8 = 1;
+/// The bit of the interrupt for input.
+const RECEIVED_DATA: u8 = 1 << 0;
+/// A guest that leaves loopback mode, or that was reset, has room without having read anything.
+const RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(buf);
-            Ok(buf.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn send(port: &SerialPort, text: &str) {
         let written = port.write(VpIndex::new(0), 0x3f8, text.as_bytes());
@@ -157,32 +134,75 @@ mod tests {
     }
 
     #[test]
-    fn write_when_a_line_is_incomplete_holds_it_back_until_it_ends() {
-        let out = Arc::new(Mutex::new(Vec::new()));
-        let console = Console::new(Some(Box::new(Shared(out.clone()))));
-        let port = SerialPort::new(console.clone());
-        send(&port, "PASS: one\nFA");
-        assert_eq!(out.lock().unwrap().as_slice(), b"PASS: one\n");
-        assert_eq!(console.tail(), "PASS: one\nFA");
-        send(&port, "IL: two\n");
-        assert_eq!(out.lock().unwrap().as_slice(), b"PASS: one\nFAIL: two\n");
-    }
-
-    #[test]
     fn read_of_line_status_says_that_the_transmitter_is_empty() {
         let mut data = [0];
-        SerialPort::new(Console::new(None)).read(0x3fd, &mut data);
+        SerialPort::new(Console::new(None), None).read(0x3fd, &mut data);
         assert_eq!(data[0] & 0x20, 0x20);
     }
 
+    /// A port whose interrupts are counted.
+    fn interrupting() -> (Arc<SerialPort>, Arc<AtomicU32>) {
+        let count = Arc::new(AtomicU32::new(0));
+        let counter = count.clone();
+        let line: InterruptLine = Arc::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        let port = SerialPort::new(Console::new(None), Some(line));
+        (Arc::new(port), count)
+    }
+
+    fn set(port: &SerialPort, register: u16, value: u8) {
+        let written = port.write(VpIndex::new(0), 0x3f8 + register, &[value]);
+        assert_eq!(written, PortWrite::Continue);
+    }
+
+    fn get(port: &SerialPort, register: u16) -> u8 {
+        let mut data = [0];
+        port.read(0x3f8 + register, &mut data);
+        data[0]
+    }
+
     #[test]
-    fn tail_when_a_guest_never_stops_writing_stays_bounded() {
-        let console = Console::new(None);
-        let port = SerialPort::new(console.clone());
-        for _ in 0..TAIL {
-            send(&port, "abc");
+    fn receive_when_the_guest_is_slow_brings_every_byte_in_order() {
+        let (port, interrupts) = interrupting();
+        let input: Vec<u8> = (0..200).collect();
+        let (sending, bytes) = (port.clone(), input.clone());
+        let sender = std::thread::spawn(move || sending.receive(&bytes));
+        set(&port, 1, RECEIVED_DATA);
+        let mut received = Vec::new();
+        while received.len() < input.len() {
+            match get(&port, 5) & 1 {
+                0 => std::thread::yield_now(),
+                _ => received.push(get(&port, 0)),
+            }
         }
-        let tail = console.tail();
-        assert!(tail.len() <= TAIL && tail.ends_with("abc"));
+        sender.join().unwrap();
+        assert_eq!(received, input);
+        assert!(interrupts.load(Ordering::SeqCst) > 0);
+    }
+
+    #[test]
+    fn write_of_a_byte_when_the_transmit_interrupt_is_on_interrupts() {
+        let (port, interrupts) = interrupting();
+        send(&port, "a");
+        assert_eq!(interrupts.load(Ordering::SeqCst), 0);
+        set(&port, 1, 1 << 1);
+        // The transmitter is empty, and says so when asked.
+        assert_eq!(
+            (interrupts.load(Ordering::SeqCst), get(&port, 2) & 0xf),
+            (1, 2)
+        );
+        send(&port, "a");
+        assert_eq!(interrupts.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn reset_forgets_what_the_guest_has_set() {
+        let (port, _) = interrupting();
+        set(&port, 1, RECEIVED_DATA);
+        set(&port, 7, 0x5a);
+        port.reset();
+        assert_eq!((get(&port, 1), get(&port, 7)), (0, 0));
     }
 }

@@ -6,12 +6,17 @@
 use std::arch::global_asm;
 use std::io::{self, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
 
 use vm_synic::{Host, SintAddr, SintIndex, SintInterrupt};
 
 use super::*;
-use crate::devices::{DebugExit, PortWrite};
+use crate::backend::{Irqchip, Wish};
+use crate::devices::{DebugExit, PortWrite, Power};
 use crate::elf::tests::elf;
+use crate::enlightenments::Enlightenments;
 
 const BASE: u64 = 0x40_0000;
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(60));
@@ -64,7 +69,36 @@ fn stop_when_the_guest_never_exits_ends_every_vcpu() {
     };
     let running = vm.start().unwrap();
     assert!(running.wait(Some(Duration::ZERO)).is_none());
-    running.stop();
+    assert_eq!(running.stop().unwrap().vcpus().len(), 3);
+}
+
+/// The guest counts its lives in RAM at GPA 0x200000, asks for a reset in the first, and reports.
+#[test]
+fn reset_of_a_stopped_vm_keeps_ram_and_lets_it_start_anew() {
+    // INC DWORD [0x200000]; MOV EAX, [0x200000]; CMP EAX, 1; JNE +7; MOV AL, 0xFE; OUT 0x64, AL;
+    // HLT; NOP; NOP; OUT 0xF4, EAX; HLT
+    let code = [
+        0xff, 0x05, 0, 0, 0x20, 0, 0xa1, 0, 0, 0x20, 0, 0x83, 0xf8, 1, 0x75, 7, 0xb0, 0xfe, 0xe6,
+        0x64, 0xf4, 0x90, 0x90, 0xe7, 0xf4, 0xf4,
+    ];
+    let Some(mut vm) = vm_with(&code) else { return };
+    vm.add_device(0x64..=0x64, Arc::new(Power));
+    let resets = Arc::new(AtomicU32::new(0));
+    let counted = resets.clone();
+    vm.on_reset(Arc::new(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+    }));
+    let sregs = vm.vcpus()[1].get_sregs().unwrap();
+    let running = vm.start().unwrap();
+    let stop = running.wait(TIMEOUT);
+    assert!(matches!(stop, Some(Stop::Reset)), "{stop:?}");
+    let mut vm = running.stop().unwrap();
+    vm.reset().unwrap();
+    assert_eq!(resets.load(Ordering::SeqCst), 1);
+    assert_eq!(vm.vcpus()[1].get_sregs().unwrap(), sregs);
+    vm.load(boot(&image(&code))).unwrap();
+    let stop = vm.start().unwrap().wait(TIMEOUT);
+    assert!(matches!(stop, Some(Stop::Exit(2))), "{stop:?}");
 }
 
 #[test]
@@ -73,12 +107,7 @@ fn load_when_the_image_is_not_one_fails() {
         return;
     }
     let mut vm = Vm::new(&config()).unwrap();
-    let boot = Boot {
-        image: b"#!/bin/sh",
-        cmdline: "",
-        module: None,
-    };
-    assert!(vm.load(boot).is_err());
+    assert!(vm.load(boot(b"#!/bin/sh")).is_err());
 }
 
 /// The guest ends no interrupt with an EOI: were a vector with AutoEOI left in service, the next
@@ -128,6 +157,10 @@ fn config() -> VmConfig {
         vcpus: 3,
         memory_mib: 16,
         synic: Config::new(3),
+        // KVM_INTERRUPT and the injector are what is tested.
+        backend: Wish::Emulated,
+        irqchip: Irqchip::Split,
+        enlightenments: Enlightenments::default(),
     }
 }
 
@@ -137,19 +170,25 @@ pub fn vm_with(code: &[u8]) -> Option<Vm> {
     if !has_kvm() {
         return None;
     }
+    let mut vm = Vm::new(&config()).unwrap();
+    vm.add_device(0xf4..=0xf4, Arc::new(DebugExit));
+    vm.load(boot(&image(code))).unwrap();
+    Some(vm)
+}
+
+fn image(code: &[u8]) -> Vec<u8> {
     let header = [0x1bad_b002u32, 0, 0x1bad_b002u32.wrapping_neg()];
     let mut contents: Vec<u8> = header.iter().flat_map(|w| w.to_le_bytes()).collect();
     contents.extend_from_slice(code);
-    let image = elf(1, BASE, BASE + 12, &contents, 0x1000);
-    let mut vm = Vm::new(&config()).unwrap();
-    vm.add_device(0xf4..=0xf4, Arc::new(DebugExit));
-    let boot = Boot {
-        image: &image,
+    elf(1, BASE, BASE + 12, &contents, 0x1000)
+}
+
+fn boot(image: &[u8]) -> Boot<'_> {
+    Boot {
+        image,
         cmdline: "test",
         module: None,
-    };
-    vm.load(boot).unwrap();
-    Some(vm)
+    }
 }
 
 fn has_kvm() -> bool {
