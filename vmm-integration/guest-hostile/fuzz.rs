@@ -187,7 +187,7 @@ impl Fuzzer<'_> {
                 );
             }
             0 => vmm_doorbell(vp),
-            1 => ring_doorbell(0, 0) + self.random.below(0x20_0000) / 8 * 8 | 4,
+            1 => ring_doorbell(0, 0) + self.random.below(0x20_0000) / 8 * 8 + 4,
             _ => ring_doorbell(vp, index),
         };
         self.store(gpa, value);
@@ -199,7 +199,7 @@ impl Fuzzer<'_> {
         match self.random.below(8) {
             0 => byte(gpa).store(value as u8, Relaxed),
             1 => drop(dword(gpa).load(Relaxed)),
-            2 if gpa % 8 == 0 => word(gpa).store(value, Relaxed),
+            2 if gpa & 7 == 0 => word(gpa).store(value, Relaxed),
             _ => dword(gpa).store(value as u32, Relaxed),
         }
     }

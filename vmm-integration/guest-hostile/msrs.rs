@@ -37,7 +37,7 @@ pub fn value_for(msr: u32, random: &mut Random, all: bool) -> u64 {
         HV_ICR => ipi(random, all),
         SCONTROL | NESTED_SCONTROL => scontrol(random),
         SINT_FIRST..=SINT_LAST | NESTED_SINT_FIRST..=NESTED_SINT_LAST => sint(random),
-        TIMERS..=TIMERS_LAST if msr % 2 == 0 => timer_config(random),
+        TIMERS..=TIMERS_LAST if msr & 1 == 0 => timer_config(random),
         TIMERS..=TIMERS_LAST => timer_count(random),
         _ => page(random),
     }
