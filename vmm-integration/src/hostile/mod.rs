@@ -31,8 +31,6 @@ mod random;
 mod report;
 mod resident;
 mod sender;
-#[cfg(test)]
-mod tests;
 mod verdict;
 mod watch;
 

@@ -64,7 +64,8 @@ fn build(say: &dyn Fn(&str)) -> Result<PathBuf> {
 /// in `target/<profile>/`, and a test of it in `target/<profile>/deps/`.
 fn target_folder() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
-    let tag = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
+    // Cargo's CACHEDIR.TAG is missing where somebody else has made the folder.
+    let tag = |folder: &&Path| folder.join(".rustc_info.json").is_file();
     program
         .ancestors()
         .find(tag)
