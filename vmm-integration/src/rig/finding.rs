@@ -59,11 +59,15 @@ impl Finding {
             What::Linux { .. } => linux_note(&outcome),
             What::Image { .. } => image_note(&outcome),
         };
+        let mut note = note.unwrap_or_default();
+        if outcome.lost.is_some() {
+            note += "; second attempt, the virtual machine had panicked";
+        }
         Self {
             job,
             outcome,
             verdict,
-            note: note.unwrap_or_default(),
+            note,
         }
     }
 
@@ -178,6 +182,7 @@ pub mod tests {
                 seconds: 12.34,
                 ..Ended::default()
             },
+            ..Outcome::default()
         };
         Finding::new(jobs.into_iter().next().unwrap(), outcome)
     }

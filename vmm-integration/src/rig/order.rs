@@ -75,6 +75,8 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// How it ended.
     pub ended: Ended,
+    /// What a first attempt came to, whose virtual machine did not survive it.
+    pub lost: Option<String>,
 }
 
 impl Outcome {

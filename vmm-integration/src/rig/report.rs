@@ -110,6 +110,7 @@ fn job_json(finding: &Finding) -> Value {
         "note": finding.note,
         "results": finding.results().collect::<Vec<_>>(),
         "trouble": ended.trouble,
+        "lost": finding.outcome.lost,
         "report": ended.report,
         "output": finding.outcome.output,
         "errors": finding.outcome.errors,

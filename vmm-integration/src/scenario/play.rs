@@ -102,9 +102,9 @@ impl<'a> Guest<'a> {
     fn machine(&self, scenario: Scenario) -> Result<Vm> {
         let mut enlightenments = self.args.enlightenments;
         if scenario == Scenario::Reload && enlightenments.timers == Timers::Direct {
-            // Linux stops these with hv_vmbus, and falls back on no other
-            // (`hv_stimer_global_cleanup`).
-            enlightenments.timers = Timers::Message;
+            // Linux stops these with hv_vmbus (`hv_stimer_global_cleanup`), and has no other to fall
+            // back on: without PIT and HPET, the LAPIC timer of the first CPU is for broadcasts.
+            enlightenments.timers = Timers::Off;
         }
         Vm::new(&VmConfig {
             vcpus: self.args.vcpus,
@@ -149,7 +149,6 @@ impl<'a> Guest<'a> {
     fn cmdline(&self, scenario: Scenario, number: u32) -> String {
         let timeout = self.args.timeout.saturating_sub(GRACE).max(GRACE);
         let special = match scenario {
-            Scenario::Reload => RELOAD,
             Scenario::Crash => CRASH,
             _ => "",
         };
@@ -233,9 +232,6 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Few lines, because each byte is an exit, but all of the guest's own.
 const LOG: &str = "quiet loglevel=4 printk.devkmsg=on";
 const CRASH: &str = "crashkernel=192M";
-/// In a machine without PIT and HPET, Linux takes the LAPIC timer of the first CPU for broadcasts
-/// if it never stops, and has none then to fall back on when hv_vmbus takes Hyper-V's away.
-const RELOAD: &str = "clearcpuid=arat";
 const OPTIONS: [&str; 4] = ["packets", "cycles", "beats", "cpu"];
 const GRACE: u64 = 20;
 
