@@ -57,6 +57,9 @@ pub struct Config {
     pub may_post_messages: bool,
     /// Whether the guest may call `HvSignalEvent` (CPUID 40000003.EBX bit 5).
     pub may_signal_events: bool,
+    /// How many ports the guest may create for its own children (CPUID 40000003.EBX bits 6 and 7,
+    /// CreatePort and ConnectPort). With 0, the default, the calls are the VMM's to answer.
+    pub guest_ports: u32,
 }
 
 impl Config {
@@ -80,6 +83,7 @@ impl Config {
             hypercall_port: 0xE4,
             may_post_messages: true,
             may_signal_events: true,
+            guest_ports: 0,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 //! What can go wrong, and whose fault it is.
 
-use crate::abi::{ConnectionId, PortId, SintAddr, VpIndex};
+use crate::abi::{ConnectionId, PartitionId, PortId, SintAddr, VpIndex};
 use std::io;
 
 /// Why a SINT takes no message and no event now. The guest has set it up so.
@@ -111,6 +111,9 @@ pub enum Error {
     /// The connection id is taken.
     #[error("{0} exists already")]
     ConnectionExists(ConnectionId),
+    /// The guest has that partition already.
+    #[error("{0} exists already")]
+    ChildExists(PartitionId),
     /// Another doorbell watches the same address, size and value.
     #[error("A doorbell at {gpa:#x} exists already")]
     DoorbellExists {

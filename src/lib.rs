@@ -84,8 +84,8 @@ pub mod test_utils;
 mod vp;
 
 pub use abi::{
-    Bank, ConnectionId, EventFlag, HvStatus, Message, MessageError, MessageType, PortId,
-    RegisterId, SintAddr, SintIndex, TimerIndex, VpIndex,
+    Bank, ConnectionId, EventFlag, HvStatus, Message, MessageError, MessageType, PartitionId,
+    PortId, RegisterId, SintAddr, SintIndex, TimerIndex, VpIndex,
 };
 pub use config::{Config, MessageWriter, WhenDisabled, WhenMasked};
 pub use delivery::event_ring::{RingConsumer, RingMemory};
@@ -93,8 +93,8 @@ pub use delivery::messages::Posted;
 pub use error::{Error, MsrError, NotReady, PostError, RingError, SignalError};
 pub use events::{Changes, SynicEvents, Token, Unwatched, Watch};
 pub use host::{Host, SintInterrupt};
-pub use hypercall::HypercallInput;
-pub use manager::{PortHandle, SynicManager};
+pub use hypercall::{Control, HypercallInput};
+pub use manager::{Child, PortHandle, SynicManager};
 pub use observe::{
     Dropped, EventCounters, InterruptCounters, MessageCounters, RingCounters, SintCounters,
     Snapshot, SynicSnapshot, TimelineEvent, TimelineKind, TimerCounters, VpSnapshot,

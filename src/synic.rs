@@ -127,6 +127,11 @@ impl<AS: GuestSpace> Synic<AS> {
         lock(&self.rings).rewind();
     }
 
+    /// A port is deleted: it no longer waits for room in a ring.
+    pub fn forget_port(&self, sint: SintIndex, port: PortId) {
+        lock(&self.rings).forget(sint, port);
+    }
+
     /// Whether doorbells reach the guest at once.
     pub fn takes_doorbells(&self) -> bool {
         lock(&self.rings).is_enabled()

@@ -42,6 +42,36 @@ impl fmt::Display for VpIndex {
     }
 }
 
+/// A partition, as the guest names it in hypercalls (TLFS `HV_PARTITION_ID`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct PartitionId(u64);
+
+impl PartitionId {
+    /// The caller's own (`HV_PARTITION_ID_SELF`).
+    pub const SELF: Self = Self(u64::MAX);
+
+    /// Names the partition with this id; whether it exists is the hypervisor's to say.
+    pub const fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::SELF => f.write_str("partition SELF"),
+            Self(id) => write!(f, "partition {id:#x}"),
+        }
+    }
+}
+
 /// Defines a checked identifier: a newtype that only holds numbers its range allows.
 macro_rules! checked_id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $kind:literal, $display:literal, |$v:ident| $valid:expr) => {

@@ -14,8 +14,8 @@ mod status;
 mod stimer;
 
 pub use ids::{
-    Bank, ConnectionId, EventFlag, InvalidId, PortId, SINT_COUNT, SintAddr, SintIndex, TimerIndex,
-    VpIndex,
+    Bank, ConnectionId, EventFlag, InvalidId, PartitionId, PortId, SINT_COUNT, SintAddr, SintIndex,
+    TimerIndex, VpIndex,
 };
 pub use message::{
     HEADER_SIZE, MESSAGE_PAYLOAD_MAX, MESSAGE_SIZE, Message, MessageError, MessageType,

@@ -20,6 +20,14 @@ pub enum HvStatus {
     InvalidParameter = 0x05,
     /// The caller has not the right.
     AccessDenied = 0x06,
+    /// The partition is in a state in which that cannot be done.
+    InvalidPartitionState = 0x07,
+    /// Nobody may do that, or not to this partition.
+    OperationDenied = 0x08,
+    /// The partition has no such property.
+    UnknownProperty = 0x09,
+    /// The partition needs more memory: deposit some and try again.
+    InsufficientMemory = 0x0B,
     /// No such partition.
     InvalidPartitionId = 0x0D,
     /// No such virtual processor.
@@ -32,6 +40,10 @@ pub enum HvStatus {
     InsufficientBuffers = 0x13,
     /// The SynIC of the target is not ready to receive.
     InvalidSynicState = 0x18,
+    /// Somebody else has it already.
+    ObjectInUse = 0x19,
+    /// There is no more of what the call needs.
+    NoResources = 0x1D,
     /// The register takes no such value.
     InvalidRegisterValue = 0x50,
     /// No such register.

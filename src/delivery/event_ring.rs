@@ -82,6 +82,15 @@ impl RingProducer {
         Rung::Waiting
     }
 
+    /// Takes a port out of those that wait; says whether it was there.
+    pub fn forget(&mut self, port: PortId) -> bool {
+        let waited = self.overflowed.remove(&port);
+        if waited {
+            self.overflow.retain(|waiting| *waiting != port);
+        }
+        waited
+    }
+
     /// Writes waiting ports into the ring while there is room; says how many.
     pub fn refill(&mut self, ring: &impl RingMemory) -> u64 {
         let mut entered = 0;

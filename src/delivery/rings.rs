@@ -150,6 +150,13 @@ impl<AS: GuestSpace> Rings<AS> {
         }
     }
 
+    /// A port no longer waits for room in a ring.
+    pub fn forget(&mut self, sint: SintIndex, port: PortId) {
+        if let Some(ring) = &mut self.rings[sint] {
+            ring.counters.forgotten += u64::from(ring.producer.forget(port));
+        }
+    }
+
     pub fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
     }

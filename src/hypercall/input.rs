@@ -20,7 +20,9 @@ pub struct HypercallInput {
 
 /// The control word (TLFS Hypercall Input Value).
 #[bitfield(u64)]
-pub(crate) struct Control {
+#[derive(PartialEq, Eq)]
+pub struct Control {
+    /// The call code.
     pub code: u16,
     /// The input is in registers.
     pub fast: bool,
@@ -31,10 +33,12 @@ pub(crate) struct Control {
     reserved: u8,
     /// For the hypervisor below, when we are nested.
     pub nested: bool,
+    /// How many repetitions the call has.
     #[bits(12)]
     pub rep_count: u16,
     #[bits(4)]
     reserved2: u8,
+    /// How many of them are done.
     #[bits(12)]
     pub rep_start: u16,
     #[bits(4)]
@@ -42,7 +46,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Checks the control word of a call that repeats nothing.
+    /// Checks the control word of a call that repeats nothing; `nested`: there is a hypervisor
+    /// below that a call may be for.
+    ///
+    /// # Errors
+    /// [`HvStatus::InvalidHypercallInput`].
     pub fn check_simple(self, nested: bool) -> Result<(), HvStatus> {
         self.check(nested)?;
         let repeats = self.rep_count() != 0 || self.rep_start() != 0;
@@ -50,6 +58,9 @@ impl Control {
     }
 
     /// Checks the control word of a call that repeats, and has a list to do it with.
+    ///
+    /// # Errors
+    /// [`HvStatus::InvalidHypercallInput`].
     pub fn check_rep(self, nested: bool) -> Result<(), HvStatus> {
         self.check(nested)?;
         let nothing_to_do = self.rep_start() >= self.rep_count();
@@ -67,43 +78,78 @@ impl Control {
 }
 
 impl HypercallInput {
-    /// The one qword of input of a small call, from the register or from memory.
-    pub(crate) fn qword(
-        &self,
-        control: Control,
-        memory: &impl GuestMemory,
-    ) -> Result<u64, HvStatus> {
-        if control.fast() {
-            return Ok(self.input);
-        }
-        let mut bytes = [0; 8];
-        read(memory, self.input, 0, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+    /// The control word, taken apart.
+    pub fn control(&self) -> Control {
+        self.control.into()
     }
-}
 
-/// Reads from an input block: 8-byte aligned, and not across a page.
-pub(crate) fn read(
-    memory: &impl GuestMemory,
-    block: u64,
-    offset: usize,
-    bytes: &mut [u8],
-) -> Result<(), HvStatus> {
-    let gpa = inside_page(block, offset, bytes.len())?;
-    let read = memory.read_slice(bytes, gpa);
-    read.map_err(|_| HvStatus::InvalidAlignment)
-}
+    /// The input of a small call, from the registers if it is fast (two qwords at most), or from
+    /// memory.
+    ///
+    /// ```
+    /// use vm_memory::GuestMemoryMmap;
+    /// use vm_synic::HypercallInput;
+    ///
+    /// let ram = GuestMemoryMmap::<()>::new();
+    /// let delete_port = HypercallInput {
+    ///     control: 0x1_0058,
+    ///     input: u64::MAX,
+    ///     output: 7,
+    /// };
+    /// assert_eq!(delete_port.qwords(&ram), Ok([u64::MAX, 7]));
+    /// ```
+    ///
+    /// # Errors
+    /// [`HvStatus::InvalidHypercallInput`] for a fast call that has no room for so much;
+    /// [`HvStatus::InvalidAlignment`] for a bad input block.
+    pub fn qwords<const N: usize>(&self, memory: &impl GuestMemory) -> Result<[u64; N], HvStatus> {
+        let mut qwords = [0; N];
+        if self.control().fast() {
+            deny_if(N > 2, HvStatus::InvalidHypercallInput)?;
+            let registers = [self.input, self.output];
+            qwords
+                .iter_mut()
+                .zip(registers)
+                .for_each(|(to, from)| *to = from);
+        } else {
+            for (index, qword) in qwords.iter_mut().enumerate() {
+                let mut bytes = [0; 8];
+                self.read(memory, index * 8, &mut bytes)?;
+                *qword = u64::from_le_bytes(bytes);
+            }
+        }
+        Ok(qwords)
+    }
 
-/// Writes to an output block, under the same rule.
-pub(crate) fn write(
-    memory: &impl GuestMemory,
-    block: u64,
-    offset: usize,
-    bytes: &[u8],
-) -> Result<(), HvStatus> {
-    let gpa = inside_page(block, offset, bytes.len())?;
-    let written = memory.write_slice(bytes, gpa);
-    written.map_err(|_| HvStatus::InvalidAlignment)
+    /// Reads from the input block: 8-byte aligned, and not across a page.
+    ///
+    /// # Errors
+    /// [`HvStatus::InvalidAlignment`].
+    pub fn read(
+        &self,
+        memory: &impl GuestMemory,
+        offset: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), HvStatus> {
+        let gpa = inside_page(self.input, offset, bytes.len())?;
+        let read = memory.read_slice(bytes, gpa);
+        read.map_err(|_| HvStatus::InvalidAlignment)
+    }
+
+    /// Writes to the output block, under the same rule.
+    ///
+    /// # Errors
+    /// [`HvStatus::InvalidAlignment`].
+    pub fn write(
+        &self,
+        memory: &impl GuestMemory,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), HvStatus> {
+        let gpa = inside_page(self.output, offset, bytes.len())?;
+        let written = memory.write_slice(bytes, gpa);
+        written.map_err(|_| HvStatus::InvalidAlignment)
+    }
 }
 
 /// KVM answers a block that it cannot read with the same status (`kvm_hvcall_signal_event`).

@@ -5,16 +5,16 @@
 
 mod input;
 mod page;
+mod ports;
 mod post;
 mod registers;
 
-pub use input::HypercallInput;
+pub use input::{Control, HypercallInput};
 pub(crate) use page::HypercallPage;
 
 use crate::abi::{HvStatus, SintIndex, VpIndex};
 use crate::manager::SynicManager;
 use crate::page::GuestSpace;
-use input::Control;
 
 /// Answers a call, or gives `None` if it is not one of the SynIC's.
 pub(crate) fn dispatch<AS: GuestSpace>(
@@ -22,7 +22,7 @@ pub(crate) fn dispatch<AS: GuestSpace>(
     vp: VpIndex,
     input: HypercallInput,
 ) -> Option<u64> {
-    let control = Control::from(input.control);
+    let control = input.control();
     let simple = |status: Result<(), HvStatus>| status.err().unwrap_or(HvStatus::Success).into();
     Some(match control.code() {
         POST_MESSAGE => simple(post::post_message(manager, vp, control, input)),
@@ -30,6 +30,9 @@ pub(crate) fn dispatch<AS: GuestSpace>(
         NOTIFY_PORT_RING_EMPTY => simple(ring_empty(manager, vp, control, input)),
         GET_VP_REGISTERS => registers::get(manager, vp, control, input),
         SET_VP_REGISTERS => registers::set(manager, vp, control, input),
+        code if ports::is_one(code) && manager.config().guest_ports != 0 => {
+            simple(ports::call(manager, code, input))
+        }
         _ => return None,
     })
 }
@@ -42,7 +45,7 @@ fn ring_empty<AS: GuestSpace>(
     input: HypercallInput,
 ) -> Result<(), HvStatus> {
     control.check_simple(manager.config().nested)?;
-    let value = input.qword(control, &*manager.guest_memory())?;
+    let [value] = input.qwords::<1>(&*manager.guest_memory())?;
     let sint = u32::try_from(value).map_err(|_| HvStatus::InvalidParameter)?;
     let sint = SintIndex::try_from(sint).map_err(|_| HvStatus::InvalidParameter)?;
     manager.ring_empty(vp, sint);

@@ -3,7 +3,7 @@
 
 //! `HvPostMessage` and `HvSignalEvent`: the guest speaks to a port.
 
-use super::input::{Control, HypercallInput, deny_if, read};
+use super::input::{Control, HypercallInput, deny_if};
 use crate::abi::{
     ConnectionId, EventFlag, HvStatus, MESSAGE_PAYLOAD_MAX, Message, MessageType, SintAddr, VpIndex,
 };
@@ -26,7 +26,7 @@ pub(super) fn post_message<AS: GuestSpace>(
     deny_if(!config.may_post_messages, HvStatus::AccessDenied)?;
     let memory = manager.guest_memory();
     let mut header = [0; HEADER];
-    read(&*memory, input.input, 0, &mut header)?;
+    input.read(&*memory, 0, &mut header)?;
     let [connection, _reserved, message_type, size] = words(header);
     let message_type = MessageType::new(message_type)
         .filter(|message_type| message_type.is_guest_defined())
@@ -36,7 +36,7 @@ pub(super) fn post_message<AS: GuestSpace>(
         .ok()
         .and_then(|size| buffer.get_mut(..size))
         .ok_or(HvStatus::InvalidParameter)?;
-    read(&*memory, input.input, HEADER, payload)?;
+    input.read(&*memory, HEADER, payload)?;
     let connection = connection_id(connection)?;
     let message = GuestMessage {
         from: vp,
@@ -58,11 +58,7 @@ pub(super) fn signal_event<AS: GuestSpace>(
     let config = manager.config();
     control.check_simple(config.nested)?;
     deny_if(!config.may_signal_events, HvStatus::AccessDenied)?;
-    let value = if control.fast() {
-        input.input
-    } else {
-        input.qword(control, &*manager.guest_memory())?
-    };
+    let [value] = input.qwords(&*manager.guest_memory())?;
     let [connection, flag] = [value as u32, (value >> 32) as u32];
     // KVM has this status for reserved bits of the value, `kvm_hvcall_signal_event`.
     let flag = u16::try_from(flag).map_err(|_| HvStatus::InvalidHypercallInput)?;

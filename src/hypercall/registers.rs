@@ -6,8 +6,8 @@
 //! Both are rep calls in memory: a header {u64 partition, u32 vp, u8 vtl, 3 reserved}, then names
 //! of 4 bytes to read, or associations of 32 bytes {u32 name, 12 reserved, 16 value} to write.
 
-use super::input::{Control, HypercallInput, deny_if, read, write};
-use crate::abi::{HvStatus, RegisterId, VpIndex};
+use super::input::{Control, HypercallInput, deny_if};
+use crate::abi::{HvStatus, PartitionId, RegisterId, VpIndex};
 use crate::manager::SynicManager;
 use crate::page::GuestSpace;
 
@@ -21,12 +21,12 @@ pub(super) fn get<AS: GuestSpace>(
     let memory = manager.guest_memory();
     repeat(manager, caller, control, input, |vp, rep| {
         let mut name = [0; 4];
-        read(&*memory, input.input, HEADER + rep * name.len(), &mut name)?;
+        input.read(&*memory, HEADER + rep * name.len(), &mut name)?;
         let id = register(manager, u32::from_le_bytes(name))?;
         let value = manager.read_register(vp, id);
         let value = value.map_err(|_| HvStatus::UnknownRegisterName)?;
         let value = u128::from(value).to_le_bytes();
-        write(&*memory, input.output, rep * value.len(), &value)
+        input.write(&*memory, rep * value.len(), &value)
     })
 }
 
@@ -40,12 +40,7 @@ pub(super) fn set<AS: GuestSpace>(
     let memory = manager.guest_memory();
     repeat(manager, caller, control, input, |vp, rep| {
         let mut association = [0; ASSOCIATION];
-        read(
-            &*memory,
-            input.input,
-            HEADER + rep * ASSOCIATION,
-            &mut association,
-        )?;
+        input.read(&*memory, HEADER + rep * ASSOCIATION, &mut association)?;
         let id = register(manager, u32::from_le_bytes(bytes(&association, 0)))?;
         let value = u128::from_le_bytes(bytes(&association, 16));
         let value = u64::try_from(value).map_err(|_| HvStatus::InvalidRegisterValue)?;
@@ -85,9 +80,9 @@ fn target<AS: GuestSpace>(
 ) -> Result<VpIndex, HvStatus> {
     control.check_rep(manager.config().nested)?;
     let mut header = [0; HEADER];
-    read(&*manager.guest_memory(), input.input, 0, &mut header)?;
-    let partition = u64::from_le_bytes(bytes(&header, 0));
-    deny_if(partition != PARTITION_SELF, HvStatus::InvalidPartitionId)?;
+    input.read(&*manager.guest_memory(), 0, &mut header)?;
+    let partition = PartitionId::new(u64::from_le_bytes(bytes(&header, 0)));
+    deny_if(partition != PartitionId::SELF, HvStatus::InvalidPartitionId)?;
     let vtl = u32::from_le_bytes(bytes(&header, 12));
     deny_if(vtl & !USE_TARGET_VTL != 0, HvStatus::InvalidParameter)?;
     let vp = match u32::from_le_bytes(bytes(&header, 8)) {
@@ -115,7 +110,6 @@ const HEADER: usize = 16;
 const ASSOCIATION: usize = 32;
 /// Where the result value counts repetitions.
 const REPS_DONE: u32 = 32;
-const PARTITION_SELF: u64 = u64::MAX;
 const VP_SELF: u32 = 0xFFFF_FFFE;
 /// VTL 0 may be named explicitly.
 const USE_TARGET_VTL: u32 = 0x10;

@@ -3,6 +3,7 @@
 
 //! Every call in every form, and the status of every refusal.
 
+mod ports;
 mod post;
 mod registers;
 mod signal;

@@ -11,6 +11,7 @@ use crate::page::GuestSpace;
 use crate::routing::{DoorbellSink, DoorbellTarget};
 use crate::synic::Synic;
 use crate::vp::Vp;
+use std::sync::OnceLock;
 
 impl<AS: GuestSpace> SynicManager<AS> {
     /// The guest reads an MSR.
@@ -40,6 +41,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
             // start at 0.
             let banks = self.online().flat_map(Vp::banks);
             banks.for_each(|(_, synic)| synic.rewind_rings());
+            self.forget_guest_ports();
         }
         Ok(())
     }
@@ -77,7 +79,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
 
     /// The guest writes to an address without RAM. True: it rang a doorbell, and the write is done.
     pub fn mmio_write(&self, gpa: u64, data: &[u8]) -> bool {
-        let rung = (self.doorbells).with_match(gpa, data, |doorbell| self.sink(&doorbell.sink));
+        let rung = (self.doorbells).with_match(gpa, data, |sink| self.sink(sink));
         rung.is_some()
     }
 
@@ -134,18 +136,23 @@ impl<AS: GuestSpace> SynicManager<AS> {
                 let addr = SintAddr::new(vp, sint);
                 self.vp(vp).ok_or(RingError::NoVp(addr))?
             }
-            DoorbellTarget::AnyVp => self.any_vp().ok_or(RingError::NoVpAtAll(port))?,
+            DoorbellTarget::AnyVp => self.any_vp(port).ok_or(RingError::NoVpAtAll(port))?,
         };
         self.ring_on(vp, sint, port);
         Ok(())
     }
 
-    /// The first VP whose event ring is on, or else the first there is.
-    fn any_vp(&self) -> Option<&Vp<AS>> {
+    /// The next VP whose event ring is on, from one that the port's id gives, so that ports are
+    /// spread over the VPs and each stays with its own; or else the next there is.
+    fn any_vp(&self, port: PortId) -> Option<&Vp<AS>> {
+        let first = port.get() as usize % self.vps.len().max(1);
+        let (before, from) = self.vps.split_at_checked(first)?;
+        let online = || {
+            let vps = from.iter().chain(before).filter_map(OnceLock::get);
+            vps.filter(|vp| vp.is_online())
+        };
         let has_ring = |vp: &&Vp<AS>| vp.synic(Bank::Plain).is_some_and(Synic::takes_doorbells);
-        self.online()
-            .find(has_ring)
-            .or_else(|| self.online().next())
+        online().find(has_ring).or_else(|| online().next())
     }
 
     /// Tells the VMM where every SINT's interrupts go, after something else than the guest has

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | this one | the VMM, when it sets up: VPs come and go, the guest pauses, resumes, resets |
 //! | `guest` | a VP's thread, with an exit of the guest: MSRs, hypercalls, doorbell writes |
+//! | `parent` | likewise, where the guest has partitions of its own; and the VPs of those |
 //! | `vmm` | any thread that has something for the guest: messages, events, doorbells; ports |
 //! | `timers` | the thread of the VMM's timers |
 //! | `state` | the VMM, while the guest is paused: save, restore; and at any time: snapshot |
 
 mod guest;
+mod parent;
 mod state;
 mod timers;
 mod vmm;
@@ -24,7 +26,7 @@ use crate::host::Host;
 use crate::hypercall::HypercallPage;
 use crate::observe::TimelineKind;
 use crate::page::GuestSpace;
-use crate::routing::{Connections, Doorbells, Port, Table};
+use crate::routing::{ChildSpace, Connections, DoorbellPorts, Doorbells, Port, Table};
 use crate::stimer::TimerSignals;
 use crate::sync::lock;
 use crate::synic::{ProvidedPages, Signals, Synic};
@@ -34,6 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
+pub use parent::Child;
 pub use vmm::PortHandle;
 
 /// A complete Hyper-V SynIC for every VP of a guest.
@@ -80,6 +83,9 @@ pub struct SynicManager<AS: GuestSpace> {
     ports: Arc<Table<Arc<Port>>>,
     connections: Arc<Connections>,
     doorbells: Arc<Doorbells>,
+    /// The ports of the guest's own, that doorbells of its children ring.
+    guest_ports: DoorbellPorts,
+    children: Arc<Table<Arc<ChildSpace>>>,
     events: Arc<WatchList>,
     /// Whether nothing is written to guest memory. Changes with `lifecycle` held.
     paused: AtomicBool,
@@ -101,6 +107,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
             ports: Arc::new(Table::new()),
             connections: Arc::new(Connections::new()),
             doorbells: Arc::new(Doorbells::new()),
+            guest_ports: Table::new(),
+            children: Arc::new(Table::new()),
             events: Arc::default(),
             paused: AtomicBool::new(false),
             lifecycle: Mutex::new(()),
@@ -208,10 +216,12 @@ impl<AS: GuestSpace> SynicManager<AS> {
     }
 
     /// As after power-on: all VPs and the hypercall page. VPs must have left the guest; ports,
-    /// connections and doorbells stay, and what waited is dropped and counted.
+    /// connections and doorbells of the VMM's stay, those of the guest's own go, and what waited is
+    /// dropped and counted.
     pub fn reset(&self) {
         let lifecycle = lock(&self.lifecycle);
         self.hypercall_page.reset();
+        self.forget_guest_ports();
         self.online().for_each(|vp| vp.reset(&self.config));
         drop(lifecycle);
         self.online().for_each(|vp| self.tell_of_reset(vp));

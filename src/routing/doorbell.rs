@@ -110,21 +110,21 @@ pub enum DoorbellSink {
 
 /// A doorbell that is registered.
 #[derive(Clone, Debug)]
-pub(crate) struct Doorbell {
+pub(crate) struct Doorbell<S> {
     pub spec: DoorbellSpec,
-    pub sink: DoorbellSink,
+    pub sink: S,
 }
 
-/// Doorbells by address.
+/// The doorbells of one address space, by address.
 #[derive(Debug)]
-pub(crate) struct Doorbells(Table<Arc<[Doorbell]>>);
+pub(crate) struct Doorbells<S = DoorbellSink>(Table<Arc<[Doorbell<S>]>>);
 
-impl Doorbells {
+impl<S: Clone> Doorbells<S> {
     pub fn new() -> Self {
         Self(Table::new())
     }
 
-    pub fn add(&self, doorbell: Doorbell) -> Result<(), Error> {
+    pub fn add(&self, doorbell: Doorbell<S>) -> Result<(), Error> {
         let gpa = doorbell.spec.gpa;
         self.0.update(gpa, |there| {
             let there = there.as_deref().unwrap_or_default();
@@ -156,16 +156,11 @@ impl Doorbells {
         }
     }
 
-    /// Acts on the doorbell that a write rings; `None` if there is none.
-    pub fn with_match<R>(
-        &self,
-        gpa: u64,
-        data: &[u8],
-        act: impl FnOnce(&Doorbell) -> R,
-    ) -> Option<R> {
-        let found = |doorbells: &Arc<[Doorbell]>| {
+    /// Acts on the sink of the doorbell that a write rings; `None` if there is none.
+    pub fn with_match<R>(&self, gpa: u64, data: &[u8], act: impl FnOnce(&S) -> R) -> Option<R> {
+        let found = |doorbells: &Arc<[Doorbell<S>]>| {
             let doorbell = doorbells.iter().find(|d| d.spec.matches(data))?;
-            Some(act(doorbell))
+            Some(act(&doorbell.sink))
         };
         self.0.with(gpa, found).flatten()
     }
@@ -190,7 +185,7 @@ mod tests {
         doorbells
     }
 
-    fn doorbell(spec: DoorbellSpec, port: u32) -> Doorbell {
+    fn doorbell(spec: DoorbellSpec, port: u32) -> Doorbell<DoorbellSink> {
         let sink = DoorbellSink::Ring {
             target: DoorbellTarget::AnyVp,
             sint: SintIndex::DOORBELL,
@@ -200,7 +195,7 @@ mod tests {
     }
 
     fn rung(doorbells: &Doorbells, gpa: u64, data: &[u8]) -> Option<u32> {
-        let port = doorbells.with_match(gpa, data, |doorbell| match &doorbell.sink {
+        let port = doorbells.with_match(gpa, data, |sink| match sink {
             DoorbellSink::Ring { port, .. } => Some(port.get()),
             DoorbellSink::Fd(_) => None,
         });

@@ -7,11 +7,13 @@
 //! an event. All are registered by the VMM as values that unregister when dropped, and looked up
 //! by VPs without a lock.
 
+mod child;
 mod doorbell;
 mod handle;
 mod port;
 mod table;
 
+pub(crate) use child::{ChildSpace, DoorbellPort, DoorbellPorts};
 pub(crate) use doorbell::{Doorbell, Doorbells};
 pub use doorbell::{DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget};
 pub use handle::Registration;

@@ -53,6 +53,16 @@ impl<V: Clone, C: Cell<Map<V>>> Table<V, C> {
         self.current.load().get(&key).map(act)
     }
 
+    /// How many entries there are at this moment.
+    pub fn len(&self) -> usize {
+        self.current.load().len()
+    }
+
+    /// The keys of this moment.
+    pub fn keys(&self) -> Vec<u64> {
+        self.current.load().keys().copied().collect()
+    }
+
     /// Changes the entry of `key`: `change` gets a copy of what is there and gives what shall be.
     pub fn update<E>(
         &self,
