@@ -6,6 +6,7 @@
 use anyhow::{Context, Result};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
+use vm_synic::Role;
 
 use crate::enlightenments::{Enlightenments, Timers};
 
@@ -14,8 +15,8 @@ use crate::enlightenments::{Enlightenments, Timers};
 pub struct Cpuid(Vec<kvm_cpuid_entry2>);
 
 impl Cpuid {
-    /// For a VM of `vcpus` vCPUs.
-    pub fn new(kvm: &Kvm, enlightenments: Enlightenments, vcpus: u32) -> Result<Self> {
+    /// For a VM of `vcpus` vCPUs whose guest has this role.
+    pub fn new(kvm: &Kvm, enlightenments: Enlightenments, role: Role, vcpus: u32) -> Result<Self> {
         let supported = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("Cannot read the CPUID leaves that KVM supports")?;
@@ -26,7 +27,7 @@ impl Cpuid {
             .filter(|leaf| !HYPERVISOR_LEAVES.contains(&leaf.function))
             .copied()
             .collect();
-        leaves.extend(hyperv_leaves(vcpus, enlightenments));
+        leaves.extend(hyperv_leaves(vcpus, enlightenments, role));
         Ok(Self(leaves))
     }
 
@@ -50,7 +51,7 @@ fn of_vcpu(mut leaf: kvm_cpuid_entry2, apic_id: u32) -> kvm_cpuid_entry2 {
 }
 
 /// What is announced is what the manager implements (TLFS "Feature and Interface Discovery").
-fn hyperv_leaves(vcpus: u32, enlightenments: Enlightenments) -> [kvm_cpuid_entry2; 7] {
+fn hyperv_leaves(vcpus: u32, enlightenments: Enlightenments, role: Role) -> [kvm_cpuid_entry2; 7] {
     let (timers, direct) = match enlightenments.timers {
         Timers::Off => (0, 0),
         Timers::Message => (SYNTHETIC_TIMERS, 0),
@@ -67,14 +68,33 @@ fn hyperv_leaves(vcpus: u32, enlightenments: Enlightenments) -> [kvm_cpuid_entry
     [
         leaf(0x4000_0000, [0x4000_0005, VENDOR[0], VENDOR[1], VENDOR[2]]),
         leaf(0x4000_0001, [INTERFACE, 0, 0, 0]),
-        leaf(0x4000_0002, [1, 10 << 16, 0, 0]),
-        leaf(0x4000_0003, [low, PRIVILEGES_HIGH, 0, misc]),
+        leaf(0x4000_0002, [build(role), 10 << 16, 0, 0]),
+        leaf(0x4000_0003, [low, privileges_high(role), 0, misc]),
         leaf(0x4000_0004, [advice, 0, 0, 0]),
         leaf(0x4000_0005, [vcpus, vcpus, 0, 0]),
         // Read by Linux whatever the highest leaf is. Undefined, it would be an alias of the
         // highest basic leaf on a virtual Intel CPU (`kvm: get_out_of_range_cpuid_entry`).
         leaf(0x4000_0082, [0; 4]),
     ]
+}
+
+/// Linux's MSHV driver warns of hypervisors other than those that it was tried on
+/// (`mshv_root_main.c`: 27744 to 27751).
+fn build(role: Role) -> u32 {
+    match role {
+        Role::Guest => 1,
+        Role::L1vh | Role::Root | Role::NestedRoot => 27744,
+    }
+}
+
+/// Linux takes itself for a parent by CreatePartitions, and for the root by CpuManagement with it
+/// (`hv_identify_partition_type`).
+fn privileges_high(role: Role) -> u32 {
+    match role {
+        Role::Guest => PRIVILEGES_HIGH,
+        Role::L1vh => PRIVILEGES_HIGH | PARENT,
+        Role::Root | Role::NestedRoot => PRIVILEGES_HIGH | PARENT | CPU_MANAGEMENT,
+    }
 }
 
 fn leaf(function: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
@@ -103,6 +123,10 @@ const PRIVILEGES_LOW: u32 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11
 const SYNTHETIC_TIMERS: u32 = 1 << 3;
 /// HvPostMessage and HvSignalEvent.
 const PRIVILEGES_HIGH: u32 = 1 << 4 | 1 << 5;
+/// CreatePartitions, AccessMemoryPool, CreatePort, ConnectPort, AccessStats. Not AccessPartitionId:
+/// an L1VH names itself by `HV_PARTITION_ID_SELF`.
+const PARENT: u32 = 1 << 0 | 1 << 2 | 1 << 6 | 1 << 7 | 1 << 8;
+const CPU_MANAGEMENT: u32 = 1 << 12;
 /// The frequency MSRs are there; with them Linux needs no PIT to measure the TSC by.
 const FREQUENCY_MSRS: u32 = 1 << 8;
 /// The guest can report that it has crashed.
@@ -123,11 +147,19 @@ mod tests {
 
     #[test]
     fn hyperv_leaves_spell_vendor_and_interface() {
-        let [vendor, interface, ..] = hyperv_leaves(2, Enlightenments::default());
+        let [vendor, interface, ..] = hyperv_leaves(2, Enlightenments::default(), Role::Guest);
         assert_eq!(
             (vendor.ebx, vendor.ecx, vendor.edx),
             (0x7263_694d, 0x666f_736f, 0x7648_2074)
         );
         assert_eq!(interface.eax, 0x3123_7648);
+    }
+
+    #[test]
+    fn hyperv_leaves_tell_a_parent_from_a_guest_and_the_root_from_an_l1vh() {
+        let high = |role| hyperv_leaves(2, Enlightenments::default(), role)[3].ebx;
+        let (create, manage) = (1, 1 << 12);
+        let bits = [Role::Guest, Role::L1vh, Role::Root].map(|role| high(role) & (create | manage));
+        assert_eq!(bits, [0, create, create | manage]);
     }
 }

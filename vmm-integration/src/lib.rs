@@ -11,6 +11,7 @@ pub mod devices;
 pub mod enlightenments;
 pub mod gsi;
 pub mod host;
+pub mod hypervisor;
 pub mod kick;
 pub mod linux;
 pub mod logger;

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Error, Result, anyhow};
 use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, KVM_SYSTEM_EVENT_CRASH};
 use kvm_ioctls::{ReadMsrExit, VcpuExit, VcpuFd, WriteMsrExit};
-use vm_synic::VpIndex;
 use vm_synic::backend::emulated::{self, MsrExit};
 use vm_synic::backend::kvm;
+use vm_synic::{HvStatus, HypercallInput, VpIndex};
 
 use crate::backend::Backend;
 use crate::devices::PortWrite;
@@ -61,7 +61,7 @@ fn step(vp: VpIndex, vcpu: &mut VcpuFd, vm: &Shared) -> Result<Option<Stop>> {
         Served::Resume => Ok(None),
         Served::Stop(stop) => Ok(Some(stop)),
         Served::Hypercall => {
-            emulated::hypercall(&vm.manager, vp, vcpu, |_| HV_STATUS_INVALID_HYPERCALL_CODE)?;
+            emulated::hypercall(&vm.manager, vp, vcpu, |input| other_hypercall(input, vm))?;
             Ok(None)
         }
         Served::ReferenceTime(index) => read_reference_time(index, vcpu, vm).map(|()| None),
@@ -70,9 +70,17 @@ fn step(vp: VpIndex, vcpu: &mut VcpuFd, vm: &Shared) -> Result<Option<Stop>> {
             Ok(None)
         }
         Served::KernelSynic => {
-            kvm::serve_hyperv(&vm.manager, vp, vcpu, |_| HV_STATUS_INVALID_HYPERCALL_CODE)?;
+            kvm::serve_hyperv(&vm.manager, vp, vcpu, |input| other_hypercall(input, vm))?;
             Ok(None)
         }
+    }
+}
+
+/// What is not the SynIC's: a parent's, or nobody's.
+fn other_hypercall(input: HypercallInput, vm: &Shared) -> u64 {
+    match &vm.hypervisor {
+        Some(hypervisor) => hypervisor.hypercall(input),
+        None => HvStatus::InvalidHypercallCode.into(),
     }
 }
 
@@ -173,5 +181,3 @@ fn describe(error: Error, vp: VpIndex, vcpu: &mut VcpuFd) -> Error {
     };
     error.context(format!("{vp} cannot go on ({place}{cause})"))
 }
-
-const HV_STATUS_INVALID_HYPERCALL_CODE: u64 = 2;

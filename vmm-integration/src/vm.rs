@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use vm_synic::{Config, SynicManager, VpIndex};
+use vm_synic::{Config, Role, SynicManager, VpIndex};
 
 use crate::backend::{Backend, Irqchip, Wish};
 use crate::cpuid::Cpuid;
@@ -17,6 +17,7 @@ use crate::devices::{InterruptLine, MmioBus, MmioDevice, PortBus, PortDevice};
 use crate::enlightenments::{Enlightenments, Timers};
 use crate::host::VmHost;
 use crate::hyperv_msrs::HypervMsrs;
+use crate::hypervisor::Hypervisor;
 use crate::linux::Kernel;
 use crate::memory::{self, Memory};
 use crate::multiboot::{self, Boot};
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub stopping: Arc<AtomicBool>,
     pub time: Arc<ReferenceTime>,
     pub msrs: Arc<HypervMsrs>,
+    /// What a parent partition asks for beside its SynIC.
+    pub hypervisor: Option<Arc<Hypervisor>>,
     pub memory: Memory,
 }
 
@@ -98,9 +101,14 @@ impl Vm {
         let mut synic = config.synic.clone();
         backend.configure(&mut synic);
         synic.timers &= config.enlightenments.timers != Timers::Off;
+        let is_parent = synic.role != Role::Guest;
+        if is_parent {
+            synic.guest_ports = GUEST_PORTS;
+        }
+        let role = synic.role;
         let memory = memory::allocate(&vm, config.memory_mib)?;
         let host = Arc::new(VmHost::new(vm.clone(), config.vcpus, backend, irqchip)?);
-        let cpuid = Cpuid::new(&kvm, config.enlightenments, config.vcpus)?;
+        let cpuid = Cpuid::new(&kvm, config.enlightenments, role, config.vcpus)?;
         let manager = SynicManager::new(synic, memory.clone(), host.clone());
         let vcpus = (0..config.vcpus)
             .map(|index| create_vcpu(&vm, &cpuid, index))
@@ -112,6 +120,8 @@ impl Vm {
         let first = vcpus.first().context("The VM has no vCPU")?;
         let time = Arc::new(ReferenceTime::new(first)?);
         host.attach(&manager, time.clone())?;
+        let hypervisor = is_parent.then(|| Hypervisor::new(manager.clone(), memory.clone()));
+        let hypervisor = hypervisor.map(Arc::new);
         let mut mmio = MmioBus::default();
         let machine = Machine {
             lines: Lines::new(&vm, irqchip, &mut mmio),
@@ -132,6 +142,7 @@ impl Vm {
             stopping: Arc::default(),
             time,
             msrs: Arc::new(HypervMsrs::new(config.vcpus)),
+            hypervisor,
             memory,
         };
         Ok(Self {
@@ -154,6 +165,11 @@ impl Vm {
     /// What the manager calls to interrupt or kick.
     pub fn host(&self) -> &Arc<VmHost> {
         &self.shared.host
+    }
+
+    /// The partitions of a guest that is a parent; `None` for one that is not.
+    pub fn hypervisor(&self) -> Option<&Arc<Hypervisor>> {
+        self.shared.hypervisor.as_ref()
     }
 
     /// The vCPUs, by VP index, to be set up further before they run.
@@ -215,6 +231,9 @@ impl Vm {
         self.shared.manager.reset();
         self.shared.time.reset();
         self.shared.msrs.reset();
+        if let Some(hypervisor) = &self.shared.hypervisor {
+            hypervisor.reset();
+        }
         self.shared.ports.reset();
         self.shared.mmio.reset();
         self.machine
@@ -278,6 +297,8 @@ fn create_vcpu(vm: &VmFd, cpuid: &Cpuid, index: u32) -> Result<VcpuFd> {
 
 /// Below the BIOS's place and out of RAM; used by KVM itself on Intel hosts only.
 const TSS_ADDRESS: usize = 0xfffb_d000;
+/// More doorbells than one partition of the guest's is likely to have.
+const GUEST_PORTS: u32 = 4096;
 /// xAPIC ids above 254 do not exist, and no image here programs interrupt remapping.
 const MAX_VCPUS: u32 = 254;
 
