@@ -241,6 +241,7 @@ impl<AS: GuestSpace> Vp<AS> {
             plain: snapshot(&self.plain),
             nested: self.nested.as_deref().map(snapshot),
             ledger: ledger.entries().cloned().collect(),
+            ledger_evicted: ledger.evicted(),
             violations: ledger.violations().to_vec(),
             violation_count: ledger.violation_count(),
         }

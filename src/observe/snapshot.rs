@@ -4,7 +4,7 @@
 //! Everything there is to see at one moment, as a table and as JSON.
 
 use super::SintCounters;
-use crate::abi::{Register, SintIndex, VpIndex};
+use crate::abi::{SintIndex, VpIndex};
 use crate::ownership::{Entry, SynicView};
 use crate::state::TimerState;
 use std::fmt;
@@ -29,6 +29,8 @@ pub struct VpSnapshot {
     pub nested: Option<SynicSnapshot>,
     /// The latest register writes, oldest first.
     pub ledger: Vec<Entry>,
+    /// How many earlier ones are no longer kept.
+    pub ledger_evicted: u64,
     /// The first writes that broke an ownership rule.
     pub violations: Vec<Entry>,
     /// How many broke one.
@@ -91,6 +93,17 @@ impl SynicSnapshot {
         }
     }
 
+    /// The registers.
+    pub fn view(&self) -> SynicView {
+        SynicView {
+            scontrol: self.scontrol,
+            simp: self.simp,
+            siefp: self.siefp,
+            sirbp: self.sirbp,
+            sints: self.sints,
+        }
+    }
+
     /// What was counted for one SINT.
     pub fn counters(&self, sint: SintIndex) -> SintCounters {
         self.counters.get(sint.index()).copied().unwrap_or_default()
@@ -104,28 +117,17 @@ impl SynicSnapshot {
     }
 
     fn table(&self, f: &mut fmt::Formatter<'_>, vp: VpIndex, bank: &str) -> fmt::Result {
-        for register in [
-            Register::Scontrol,
-            Register::Simp,
-            Register::Siefp,
-            Register::Sirbp,
-        ] {
-            let value = match register {
-                Register::Scontrol => self.scontrol,
-                Register::Simp => self.simp,
-                Register::Siefp => self.siefp,
-                _ => self.sirbp,
-            };
-            write!(
-                f,
-                "{}{register} {value:#x}",
-                if register == Register::Scontrol {
-                    ""
-                } else {
-                    ", "
-                }
-            )?;
-        }
+        let Self {
+            scontrol,
+            simp,
+            siefp,
+            sirbp,
+            ..
+        } = self;
+        write!(
+            f,
+            "SCONTROL {scontrol:#x}, SIMP {simp:#x}, SIEFP {siefp:#x}, SIRBP {sirbp:#x}"
+        )?;
         writeln!(f, ", {} EOMs ({vp}{bank})", self.eoms)?;
         for (sint, counters) in SintIndex::all().zip(&self.counters) {
             if *counters != SintCounters::default() {

@@ -15,7 +15,9 @@ mod hotplug;
 mod kernel_log;
 mod kexec;
 mod modules;
+mod mshv;
 mod options;
+mod program;
 mod reload;
 mod report;
 mod survey;
@@ -63,11 +65,18 @@ fn run(options: &Options) -> Result<()> {
         true => connect(options)?,
         false => Vec::new(),
     };
+    let is_parent = options.get("role") == Some("l1vh");
+    // The driver leaves a crash kernel alone.
+    if is_parent && (scenario, boot) != ("crash", 2) {
+        mshv::check()?;
+    }
     survey::report()?;
     match (scenario, boot) {
         ("basic", _) => {}
         ("echo", _) => echo::run(options.number("packets", 100_000)?)?,
+        ("reload", _) if is_parent => mshv::reload(&modules, options)?,
         ("reload", _) => reload::run(modules, options)?,
+        ("mshv", _) => mshv::use_device(&modules, options)?,
         ("hotplug", _) => hotplug::run(options)?,
         ("reboot" | "kexec" | "crash", 1) => kexec::leave(scenario, options)?,
         ("reboot" | "kexec" | "crash", _) if !options.with_vmbus()? => {}

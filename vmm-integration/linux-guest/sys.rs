@@ -148,6 +148,18 @@ pub fn vsock_port(socket: &impl AsRawFd) -> io::Result<u32> {
     Ok(address.svm_port)
 }
 
+/// Has a terminal bring whole lines without showing them.
+pub fn silence(terminal: &impl AsRawFd) -> io::Result<()> {
+    let fd = terminal.as_raw_fd();
+    // SAFETY: the structure holds integers only.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is as large as the call expects.
+    check(unsafe { libc::tcgetattr(fd, &mut settings) })?;
+    settings.c_lflag &= !libc::ECHO;
+    // SAFETY: likewise.
+    check(unsafe { libc::tcsetattr(fd, libc::TCSANOW, &settings) })
+}
+
 /// Wakes whoever waits for a socket, whose connection is over.
 pub fn shut_down(socket: &impl AsRawFd) {
     // SAFETY: the call has no memory argument. It fails if the connection is over already.

@@ -92,6 +92,9 @@ pub struct BootArgs {
     /// What the guest is: with VMBus, with VMBus and MSHV, or with MSHV alone
     #[arg(long, value_enum, default_value_t)]
     pub role: RoleArg,
+    /// What happens to a register write that breaks an ownership rule
+    #[arg(long, value_enum, default_value_t)]
+    pub policy: PolicyArg,
     /// Who has the SynIC: this process, KVM, or Microsoft's hypervisor
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendArg,
@@ -151,6 +154,18 @@ pub enum RoleArg {
     Root,
 }
 
+/// What happens to a register write that breaks an ownership rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PolicyArg {
+    /// It takes effect, and is recorded.
+    #[default]
+    Observe,
+    /// It is recorded, and takes no effect.
+    Refuse,
+    /// It is recorded, and the guest gets #GP.
+    Fault,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BackendArg {
     #[default]
@@ -184,6 +199,16 @@ impl From<IrqchipArg> for Irqchip {
         match irqchip {
             IrqchipArg::Full => Self::Full,
             IrqchipArg::Split => Self::Split,
+        }
+    }
+}
+
+impl From<PolicyArg> for vm_synic::ViolationPolicy {
+    fn from(policy: PolicyArg) -> Self {
+        match policy {
+            PolicyArg::Observe => Self::Observe,
+            PolicyArg::Refuse => Self::Refuse,
+            PolicyArg::Fault => Self::Fault,
         }
     }
 }

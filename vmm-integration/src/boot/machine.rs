@@ -4,6 +4,7 @@
 //! The machine that an image gets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use vm_synic::Config;
@@ -12,7 +13,7 @@ use crate::cli::{BootArgs, VmbusArg};
 use crate::devices::{Console, DebugExit, FwCfg, HypervTestdev, SerialPort};
 use crate::linux::{self, Kernel};
 use crate::vm::{Vm, VmConfig};
-use crate::vmbus::VmbusHost;
+use crate::vmbus::{HEARTBEAT_PERIOD, VmbusHost};
 
 /// A VM with its devices.
 pub struct Machine {
@@ -41,7 +42,8 @@ impl Machine {
             VmbusArg::On => true,
             VmbusArg::Off => false,
         };
-        let vmbus = has_vmbus.then(|| add_vmbus(&mut vm)).transpose()?;
+        let vmbus = has_vmbus.then(|| add_vmbus(&mut vm, HEARTBEAT_PERIOD));
+        let vmbus = vmbus.transpose()?;
         Ok(Self { vm, com1, vmbus })
     }
 }
@@ -49,6 +51,7 @@ impl Machine {
 fn synic_config(args: &BootArgs) -> Config {
     let mut config = Config::new(args.vcpus);
     config.role = args.role.into();
+    config.violations = args.policy.into();
     if args.trace.is_some() {
         config.timeline_depth = TIMELINE_DEPTH;
     }
@@ -69,9 +72,9 @@ fn add_test_devices(vm: &mut Vm, vcpus: u32) -> Result<()> {
 }
 
 /// Adds VMBus's host side, which forgets the guest when the VM is reset.
-pub fn add_vmbus(vm: &mut Vm) -> Result<Arc<VmbusHost>> {
+pub fn add_vmbus(vm: &mut Vm, heartbeat: Duration) -> Result<Arc<VmbusHost>> {
     let (manager, host) = (vm.manager().clone(), vm.host().clone());
-    let vmbus = VmbusHost::new(manager, host, vm.memory().clone())?;
+    let vmbus = VmbusHost::with_heartbeat(manager, host, vm.memory().clone(), heartbeat)?;
     let bus = vmbus.clone();
     vm.on_reset(Arc::new(move || bus.reset()));
     Ok(vmbus)

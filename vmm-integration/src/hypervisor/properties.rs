@@ -49,7 +49,8 @@ impl Hypervisor {
             PartitionId::SELF => None,
             _ => state.partition(partition)?.property(code),
         };
-        deny_if(!KNOWN.contains(&code), HvStatus::UnknownProperty)?;
+        let is_known = KNOWN.contains(&code) || READ_ONLY.contains(&code);
+        deny_if(!is_known, HvStatus::UnknownProperty)?;
         Ok(set.unwrap_or(0))
     }
 }
@@ -63,7 +64,7 @@ const SYNTHETIC_PROC_FEATURES: u32 = 0x0001_0001;
 const SUSPEND: u32 = 0x0002_0000;
 const TIME_FREEZE: u32 = 0x0003_0003;
 const UNIMPLEMENTED_MSR_ACTION: u32 = 0x0005_0017;
-/// Those that can be set; 0 until they are.
+/// Those that can be set; they read 0 until then.
 const KNOWN: [u32; 5] = [
     PRIVILEGE_FLAGS,
     SYNTHETIC_PROC_FEATURES,
@@ -71,6 +72,8 @@ const KNOWN: [u32; 5] = [
     TIME_FREEZE,
     UNIMPLEMENTED_MSR_ACTION,
 ];
+/// The processor's features, two banks: what a VMM may give to its VPs. None here, without VPs.
+const READ_ONLY: [u32; 2] = [0x0006_000A, 0x0006_000B];
 /// {u16 number of banks, 6 bytes, u64 capabilities} (`hv_partition_property_vmm_capabilities`).
 const VMM_CAPABILITIES: u32 = 0x0009_0007;
 /// The parent names the page where the hypervisor is to show statistics

@@ -14,6 +14,7 @@ use super::job::{Job, Setting, What, images, matrix};
 use super::kernel::Kernel;
 use super::site::Site;
 use crate::scenario::{Scenario, Scenarios};
+use vm_synic::Role;
 
 /// The demo's, which needs two VPs.
 pub fn demo(count: u32, ways: &Ways) -> Vec<Job> {
@@ -123,7 +124,7 @@ fn linux_matrix(
 
 /// One by one.
 fn each(scenarios: &Scenarios) -> Result<Vec<Scenario>> {
-    Ok(scenarios.for_vcpus(u32::MAX)?.0)
+    Ok(scenarios.for_guest(Role::Guest, u32::MAX)?.0)
 }
 
 /// Each scenario once, and each setting, number of vCPUs and kernel at least once.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, value_parser};
 
 use super::Scenarios;
-use crate::cli::{BackendArg, IrqchipArg};
+use crate::cli::{BackendArg, IrqchipArg, PolicyArg, RoleArg};
 use crate::enlightenments::Enlightenments;
 
 /// Which guest to run, on what machine, and what it is to do.
@@ -21,8 +21,8 @@ pub struct LinuxArgs {
     /// the kernel and its initramfs in /kexec
     #[arg(long, value_name = "FILE")]
     pub initrd: PathBuf,
-    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec and crash, by commas,
-    /// or all
+    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec, crash and, as an L1VH,
+    /// mshv, by commas, or all
     #[arg(long, value_name = "LIST", default_value = "basic")]
     pub scenario: Scenarios,
     /// Number of vCPUs
@@ -39,12 +39,21 @@ pub struct LinuxArgs {
     /// Where the interrupt controllers are: all in the kernel, or the LAPICs alone
     #[arg(long, value_enum, default_value_t)]
     pub irqchip: IrqchipArg,
+    /// What the guest is: with VMBus, or with VMBus and MSHV
+    #[arg(long, value_enum, default_value_t)]
+    pub role: RoleArg,
+    /// What happens to a register write that breaks an ownership rule
+    #[arg(long, value_enum, default_value_t)]
+    pub policy: PolicyArg,
     #[command(flatten)]
     pub enlightenments: Enlightenments,
     /// End each scenario, as a failure, after this many seconds
     #[arg(long, value_name = "S", default_value_t = 120)]
     #[arg(value_parser = value_parser!(u64).range(1..))]
     pub timeout: u64,
+    /// Write a timeline of the last scenario's SynIC to this file, in the Chrome trace format
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// More for the kernel's command line, such as synic.packets=1000 or synic.cycles=5
     #[arg(long, value_name = "STR", default_value = "")]
     pub cmdline: String,

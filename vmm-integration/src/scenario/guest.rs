@@ -45,6 +45,12 @@ pub struct Boot {
     pub reloads: Vec<String>,
     /// What became of the CPUs, where that is the scenario.
     pub hotplug: Option<Hotplug>,
+    /// Whether it takes itself for an L1VH partition, and its MSHV driver works.
+    pub l1vh: bool,
+    /// Reloads of the MSHV driver.
+    pub mshv: MshvReloads,
+    /// Runs of the program that uses its device.
+    pub programs: Vec<Program>,
     /// What the kernel complains about.
     pub complaints: Vec<String>,
     /// How many exits there had been when the echo under way began.
@@ -95,6 +101,24 @@ pub struct Hotplug {
     pub packets: u64,
 }
 
+/// Unloading and loading the MSHV driver under traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MshvReloads {
+    /// How often.
+    pub cycles: u64,
+    /// Packets that were echoed meanwhile.
+    pub packets: u64,
+}
+
+/// One run of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// What it has printed.
+    pub lines: Vec<String>,
+    /// Its exit status, once it has ended.
+    pub status: Option<i32>,
+}
+
 impl GuestReport {
     /// Takes one report; `exits` is how many exits there have been so far.
     pub fn add(&mut self, event: &Event, exits: u64) {
@@ -121,9 +145,11 @@ impl GuestReport {
     pub fn packets_and_bytes(&self) -> (u64, u64) {
         let hotplug = self.boots.iter().filter_map(|boot| boot.hotplug);
         let hotplug: u64 = hotplug.map(|hotplug| hotplug.packets).sum();
+        let mshv: u64 = self.boots.iter().map(|boot| boot.mshv.packets).sum();
         let packets: u64 = self.echoes().map(|echo| echo.packets).sum();
         let bytes: u64 = self.echoes().map(|echo| echo.bytes).sum();
-        (packets + hotplug, bytes + hotplug * PACKET)
+        let in_background = hotplug + mshv;
+        (packets + in_background, bytes + in_background * PACKET)
     }
 }
 
@@ -148,9 +174,25 @@ impl Boot {
             "echo-end" => self.end_echo(event, exits),
             "reload" => self.reloads.push(event.get("modules").to_owned()),
             "hotplug" => self.hotplug = hotplug(event),
+            "l1vh" => self.l1vh = true,
+            "mshv-reload" => self.mshv.add(event),
+            "program" => self.to_program(|program| program.lines.push(event.text.clone())),
+            "program-end" => self.to_program(|program| program.status = event.number("status")),
             "complaint" => self.complaints.push(event.text.clone()),
             _ => {}
         }
+    }
+
+    /// Adds to the run that has not ended, or to a new one.
+    fn to_program(&mut self, add: impl Fn(&mut Program)) {
+        if self
+            .programs
+            .last()
+            .is_none_or(|last| last.status.is_some())
+        {
+            self.programs.push(Program::default());
+        }
+        self.programs.last_mut().into_iter().for_each(add);
     }
 
     fn end_echo(&mut self, event: &Event, exits: u64) {
@@ -164,6 +206,13 @@ impl Boot {
             seconds: event.number("seconds").unwrap_or(0.0),
             exits: exits.saturating_sub(begun),
         });
+    }
+}
+
+impl MshvReloads {
+    fn add(&mut self, event: &Event) {
+        self.cycles += event.number("cycles").unwrap_or(0);
+        self.packets += event.number("packets").unwrap_or(0);
     }
 }
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
 use serde::Serialize;
+use vm_synic::Role;
 
 /// What a guest is to do after it has connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,10 +28,12 @@ pub enum Scenario {
     Kexec,
     /// Panic under traffic, and start a crash kernel.
     Crash,
+    /// Use the device of the MSHV driver, where that is.
+    Mshv,
 }
 
 impl Scenario {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Basic,
         Self::Echo,
         Self::Reload,
@@ -38,6 +41,7 @@ impl Scenario {
         Self::Reboot,
         Self::Kexec,
         Self::Crash,
+        Self::Mshv,
     ];
 
     /// How many kernels run.
@@ -77,6 +81,7 @@ impl fmt::Display for Scenario {
             Self::Reboot => "reboot",
             Self::Kexec => "kexec",
             Self::Crash => "crash",
+            Self::Mshv => "mshv",
         })
     }
 }
@@ -101,11 +106,15 @@ pub enum Scenarios {
 }
 
 impl Scenarios {
-    /// Those for this machine, and those of "all" that it cannot have.
-    pub fn for_vcpus(&self, vcpus: u32) -> Result<(Vec<Scenario>, Vec<Scenario>)> {
+    /// Those for a guest of this role, and those of "all" that it cannot have with so many vCPUs.
+    pub fn for_guest(&self, role: Role, vcpus: u32) -> Result<(Vec<Scenario>, Vec<Scenario>)> {
+        let suits = |one: &Scenario| role == Role::L1vh || *one != Scenario::Mshv;
         let can = |one: &Scenario| vcpus > 1 || *one != Scenario::Hotplug;
         match self {
-            Self::All => Ok(Scenario::ALL.iter().partition(|one| can(one))),
+            Self::All => Ok(Scenario::ALL.into_iter().filter(suits).partition(can)),
+            Self::Named(named) if !named.iter().all(suits) => {
+                bail!("Scenario mshv needs --role l1vh")
+            }
             Self::Named(named) if named.iter().all(can) => Ok((named.clone(), Vec::new())),
             Self::Named(_) => bail!("Scenario hotplug needs --vcpus 2 or more"),
         }
@@ -141,14 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn for_vcpus_when_there_is_one_leaves_hotplug_out_or_says_so() {
-        let (run, skipped) = Scenarios::All.for_vcpus(1).unwrap();
+    fn for_guest_when_there_is_one_vcpu_leaves_hotplug_out_or_says_so() {
+        let all = |vcpus| Scenarios::All.for_guest(Role::Guest, vcpus).unwrap();
+        let (run, skipped) = all(1);
         assert_eq!((run.len(), skipped), (6, vec![Scenario::Hotplug]));
-        assert_eq!(Scenarios::All.for_vcpus(2).unwrap().0.len(), 7);
-        assert!(
-            Scenarios::Named(vec![Scenario::Hotplug])
-                .for_vcpus(1)
-                .is_err()
-        );
+        assert_eq!(all(2).0.len(), 7);
+        let hotplug = Scenarios::Named(vec![Scenario::Hotplug]);
+        assert!(hotplug.for_guest(Role::Guest, 1).is_err());
+    }
+
+    #[test]
+    fn for_guest_when_it_is_no_parent_has_no_mshv() {
+        let mshv = Scenarios::Named(vec![Scenario::Mshv]);
+        assert!(mshv.for_guest(Role::Guest, 2).is_err());
+        assert!(mshv.for_guest(Role::L1vh, 2).is_ok());
+        assert_eq!(Scenarios::All.for_guest(Role::L1vh, 2).unwrap().0.len(), 8);
     }
 }

@@ -13,6 +13,9 @@ use super::guest::GuestReport;
 /// Counts the exits of all vCPUs.
 pub type Exits = Arc<dyn Fn() -> u64 + Send + Sync>;
 
+/// Told of each report.
+pub type Hook = Arc<dyn Fn(&Event) + Send + Sync>;
+
 /// What has been heard so far, and a writer that hears more.
 #[derive(Clone)]
 pub struct Listener(Arc<Mutex<Heard>>);
@@ -21,6 +24,7 @@ struct Heard {
     report: GuestReport,
     latest: Option<String>,
     exits: Option<Exits>,
+    hook: Option<Hook>,
     start: Instant,
 }
 
@@ -31,6 +35,7 @@ impl Listener {
             report: GuestReport::default(),
             latest: None,
             exits: None,
+            hook: None,
             start: Instant::now(),
         })))
     }
@@ -38,6 +43,11 @@ impl Listener {
     /// Takes down the exits, too, from now on.
     pub fn count_exits(&self, exits: Exits) {
         self.lock().exits = Some(exits);
+    }
+
+    /// Has `hook` told of each report from now on, on the vCPU that makes it.
+    pub fn tell(&self, hook: Hook) {
+        self.lock().hook = Some(hook);
     }
 
     /// What the guest has reported.
@@ -63,7 +73,11 @@ impl Write for Listener {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         if let Some(event) = Event::parse(&text) {
-            self.lock().hear(&event, &text);
+            let mut heard = self.lock();
+            heard.hear(&event, &text);
+            let hook = heard.hook.clone();
+            drop(heard);
+            hook.inspect(|hook| hook(&event));
         }
         Ok(line.len())
     }

@@ -8,14 +8,17 @@
 //! against what VMBus's host side has counted, and against the SynIC's counters.
 
 mod args;
+mod bell;
 mod event;
 mod guest;
 mod judge;
 mod kind;
 mod listener;
+mod ownership;
 mod play;
 mod report;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -28,7 +31,7 @@ use play::{Guest, Played};
 
 /// Runs the scenarios one after the other, each in a VM of its own, and reports.
 pub fn run(args: &LinuxArgs) -> Result<ExitCode> {
-    let (scenarios, skipped) = args.scenario.for_vcpus(args.vcpus)?;
+    let (scenarios, skipped) = args.scenario.for_guest(args.role.into(), args.vcpus)?;
     let guest = Guest::new(args)?;
     let mut all = Vec::new();
     for scenario in scenarios {
@@ -42,10 +45,17 @@ pub fn run(args: &LinuxArgs) -> Result<ExitCode> {
     }
     if let Some(path) = &args.json {
         let report = report::json(args, &all, &skipped);
-        let written = std::fs::write(path, format!("{report:#}\n"));
-        written.with_context(|| format!("Cannot write {}", path.display()))?;
+        write(path, &format!("{report:#}\n"))?;
+    }
+    let trace = all.last().and_then(|played| played.trace.as_ref());
+    if let (Some(path), Some(trace)) = (&args.trace, trace) {
+        write(path, &trace.to_string())?;
     }
     Ok(status(&all))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
 }
 
 fn status(all: &[Played]) -> ExitCode {

@@ -9,19 +9,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use vm_synic::{Config, Snapshot};
+use serde_json::Value;
+use vm_synic::{Config, Role, Snapshot};
 
+use super::bell::Bell;
 use super::guest::GuestReport;
 use super::judge::Evidence;
 use super::listener::Listener;
 use super::{LinuxArgs, Scenario};
 use crate::boot::add_vmbus;
+use crate::cli::RoleArg;
 use crate::devices::Console;
 use crate::enlightenments::Timers;
 use crate::linux;
 use crate::multiboot::Boot;
 use crate::vm::{Stop, Vm, VmConfig};
-use crate::vmbus::VmbusReport;
+use crate::vmbus::{HEARTBEAT_PERIOD, VmbusReport};
 
 /// A guest that can be run in any scenario.
 pub struct Guest<'a> {
@@ -35,6 +38,8 @@ pub struct Guest<'a> {
 pub struct Played {
     /// What was to be done.
     pub scenario: Scenario,
+    /// What the guest is.
+    pub role: Role,
     /// By how many vCPUs.
     pub vcpus: u32,
     /// Who had the SynIC.
@@ -45,6 +50,8 @@ pub struct Played {
     pub vmbus: VmbusReport,
     /// What the SynIC says.
     pub synic: Snapshot,
+    /// Its timeline, if that was asked for.
+    pub trace: Option<Value>,
     /// How long it took.
     pub elapsed: Duration,
     /// The end of what the guest wrote.
@@ -75,10 +82,18 @@ impl<'a> Guest<'a> {
         let listener = Listener::new();
         let console = Console::new(Some(Box::new(listener.clone())));
         let mut vm = self.machine(scenario)?;
-        linux::add_devices(&mut vm, console.clone());
-        let vmbus = add_vmbus(&mut vm)?;
+        let com1 = linux::add_devices(&mut vm, console.clone());
+        let vmbus = add_vmbus(&mut vm, self.heartbeat())?;
         let (manager, host) = (vm.manager().clone(), vm.host().clone());
         listener.count_exits(Arc::new(move || host.exits()));
+        if let Some(hypervisor) = vm.hypervisor().cloned() {
+            let bell = Arc::new(Bell {
+                manager: manager.clone(),
+                hypervisor,
+                com1,
+            });
+            listener.tell(Arc::new(move |event| bell.hear(event)));
+        }
         let (backend, start) = (vm.backend().to_string(), Instant::now());
         let end = match self.run(vm, scenario, start)? {
             Some(stop) => End::of(stop),
@@ -88,11 +103,13 @@ impl<'a> Guest<'a> {
         };
         Ok(Played {
             scenario,
+            role: self.args.role.into(),
             vcpus: self.args.vcpus,
             backend,
             guest: listener.report(),
             vmbus: vmbus.report(),
             synic: manager.snapshot(),
+            trace: self.args.trace.is_some().then(|| manager.chrome_trace()),
             elapsed: start.elapsed(),
             console: console.tail(),
             end,
@@ -109,11 +126,30 @@ impl<'a> Guest<'a> {
         Vm::new(&VmConfig {
             vcpus: self.args.vcpus,
             memory_mib: self.args.memory,
-            synic: Config::new(self.args.vcpus),
+            synic: self.synic_config(),
             backend: self.args.backend.wish()?,
             irqchip: self.args.irqchip.into(),
             enlightenments,
         })
+    }
+
+    fn synic_config(&self) -> Config {
+        let mut config = Config::new(self.args.vcpus);
+        config.role = self.args.role.into();
+        config.violations = self.args.policy.into();
+        config.ledger_depth = LEDGER_DEPTH;
+        if self.args.trace.is_some() {
+            config.timeline_depth = TIMELINE_DEPTH;
+        }
+        config
+    }
+
+    /// So that there are many while the MSHV driver comes and goes.
+    fn heartbeat(&self) -> Duration {
+        match self.args.role {
+            RoleArg::L1vh => HEARTBEAT_PERIOD / 10,
+            _ => HEARTBEAT_PERIOD,
+        }
     }
 
     /// Loads the kernel as often as the scenario has the guest restart the machine; `None` when
@@ -148,10 +184,13 @@ impl<'a> Guest<'a> {
     /// The guest gives up a little earlier than the host, because it can say why.
     fn cmdline(&self, scenario: Scenario, number: u32) -> String {
         let timeout = self.args.timeout.saturating_sub(GRACE).max(GRACE);
-        let special = match scenario {
-            Scenario::Crash => CRASH,
-            _ => "",
-        };
+        let mut special = String::new();
+        if scenario == Scenario::Crash {
+            special += CRASH;
+        }
+        if self.args.role == RoleArg::L1vh {
+            special += " synic.role=l1vh";
+        }
         let (console, more) = (linux::CMDLINE, &self.args.cmdline);
         format!(
             "{console} {LOG} synic.scenario={scenario} synic.boot={number} \
@@ -167,6 +206,7 @@ impl Played {
             End::PowerOff => {
                 return Evidence {
                     scenario: self.scenario,
+                    role: self.role,
                     vcpus: self.vcpus,
                     guest: &self.guest,
                     vmbus: &self.vmbus,
@@ -232,7 +272,12 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Few lines, because each byte is an exit, but all of the guest's own.
 const LOG: &str = "quiet loglevel=4 printk.devkmsg=on";
 const CRASH: &str = "crashkernel=192M";
-const OPTIONS: [&str; 4] = ["packets", "cycles", "beats", "cpu"];
+const OPTIONS: [&str; 7] = [
+    "packets", "cycles", "beats", "cpu", "count", "ports", "threads",
+];
+/// An L1VH guest's whole life: 20 reloads of a driver, and as many of each CPU.
+const LEDGER_DEPTH: usize = 8192;
+const TIMELINE_DEPTH: usize = 65_536;
 const GRACE: u64 = 20;
 
 #[cfg(test)]

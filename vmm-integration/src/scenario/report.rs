@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::guest::{Boot, Echo};
+use super::guest::{Boot, Echo, MshvReloads};
 use super::play::Played;
 use super::{LinuxArgs, Scenario};
 use crate::backend::Irqchip;
@@ -40,6 +40,8 @@ pub fn text(played: &Played) -> String {
 pub fn json(args: &LinuxArgs, all: &[Played], skipped: &[Scenario]) -> Value {
     json!({
         "ok": all.iter().all(Played::is_ok),
+        "role": format!("{:?}", args.role).to_lowercase(),
+        "policy": format!("{:?}", args.policy).to_lowercase(),
         "vcpus": args.vcpus,
         "backend": all.first().map(|played| &played.backend),
         "irqchip": Irqchip::from(args.irqchip).to_string(),
@@ -99,6 +101,17 @@ fn of_boot(boot: &Boot) -> String {
             "\n    {} times a CPU away and back, {} refusals, {} packets meanwhile",
             hotplug.cycles, hotplug.refusals, hotplug.packets
         );
+    }
+    if boot.mshv.cycles > 0 {
+        let MshvReloads { cycles, packets } = boot.mshv;
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n    {cycles} times the MSHV driver away and back, {packets} packets meanwhile"
+        );
+    }
+    for line in boot.programs.iter().flat_map(|program| &program.lines) {
+        let _ = write!(text, "\n    program: {line}");
     }
     for modules in &boot.reloads {
         let _ = write!(text, "\n    reloaded {modules}");

@@ -176,6 +176,6 @@ fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
 }
 
 /// Hyper-V's is twice that.
-const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
 /// Message ports are above the ids of channels' event ports.
 const MESSAGE_PORTS: u32 = 0x2_0000;

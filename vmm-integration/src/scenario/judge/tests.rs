@@ -63,6 +63,7 @@ fn synic(posted: u64, delivered: u64) -> Snapshot {
             plain,
             nested: None,
             ledger: Vec::new(),
+            ledger_evicted: 0,
             violations: Vec::new(),
             violation_count: 0,
         }],
@@ -77,6 +78,7 @@ fn judge(scenario: Scenario, lines: &[&str], vmbus: &VmbusReport, synic: &Snapsh
     let guest = report(lines);
     Evidence {
         scenario,
+        role: Role::Guest,
         vcpus: 2,
         guest: &guest,
         vmbus,
