@@ -3,6 +3,7 @@
 
 //! The command line.
 
+use std::fmt;
 use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -200,6 +201,17 @@ impl From<IrqchipArg> for Irqchip {
             IrqchipArg::Full => Self::Full,
             IrqchipArg::Split => Self::Split,
         }
+    }
+}
+
+impl fmt::Display for PolicyArg {
+    /// As the command line takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Observe => "observe",
+            Self::Refuse => "refuse",
+            Self::Fault => "fault",
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::job::Setting;
+use crate::cli::PolicyArg;
 use crate::scenario::Scenarios;
 
 /// Run synic-vmm in a virtual machine whose KVM has Hyper-V support
@@ -31,6 +32,9 @@ pub enum Command {
     Hostile(HostileArgs),
     /// Boot Linux guests that put VMBus to work
     Linux(LinuxArgs),
+    /// Boot Linux as an L1VH partition, whose MSHV driver shares the SynIC with VMBus
+    #[command(name = "l1vh", after_help = L1VH_HELP)]
+    L1vh(L1vhArgs),
     /// Run each bare-metal test image (*.flat) of a folder
     Images(ImagesArgs),
     /// Run all of it, and print tables in Markdown
@@ -83,6 +87,38 @@ pub struct LinuxArgs {
     pub scenario: Scenarios,
     #[command(flatten)]
     pub ways: Ways,
+    #[command(flatten)]
+    pub rig: RigArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct L1vhArgs {
+    /// A kernel with CONFIG_MSHV_ROOT; otherwise the first of --kernels that has its driver
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// The folder of its modules, mshv_root.ko among them, at any depth
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
+    /// A static program that the guest runs on /dev/mshv, in place of synic-mshv
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec, crash and mshv, by
+    /// commas, or all
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub scenario: Scenarios,
+    /// What happens to a register write that breaks an ownership rule
+    #[arg(long, value_enum, default_value_t)]
+    pub policy: PolicyArg,
+    /// How many doorbells the program has rung, in its two runs together
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(value_parser = value_parser!(u64).range(2..))]
+    pub doorbells: u64,
+    /// Numbers of vCPUs; all: 1, 2 and 4
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "2")]
+    pub vcpus: Vec<Vcpus>,
+    /// End a guest, as a failure, after this many seconds
+    #[arg(long, value_name = "S")]
+    pub timeout: Option<u64>,
     #[command(flatten)]
     pub rig: RigArgs,
 }
@@ -150,7 +186,7 @@ pub struct RigArgs {
     /// A folder of more guest kernels, bzImage-* and modules/; SYNIC_GUEST_KERNELS otherwise
     #[arg(long, value_name = "DIR")]
     pub kernels: Option<PathBuf>,
-    /// A folder with synic-vmm, synic-guest and synic-rig, linked statically; SYNIC_RIG_BIN
+    /// A folder with synic-vmm, synic-guest, synic-mshv and synic-rig, linked statically; SYNIC_RIG_BIN
     /// otherwise, or they are built
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
@@ -246,6 +282,18 @@ impl Ways {
         each.collect()
     }
 }
+
+const L1VH_HELP: &str = "\
+The guest's init loads mshv_root beside a running VMBus. Then, by scenario: basic: no more; reload:
+the driver goes and comes back 20 times; hotplug: a CPU does; reboot, kexec: another kernel follows;
+crash: another kernel follows a panic, which takes VMBus away first; mshv: the program runs, the
+driver is reloaded, and the program runs again. All under traffic of VMBus.
+
+The program is started as `program --bell --count=N`: see synic-mshv --help. It has passed if it ends
+with status 0. Its lines are in the report.
+
+Example:
+  synic-rig l1vh --kernel arch/x86/boot/bzImage --modules . --vcpus 1,2,4";
 
 /// An option's path, or the one that the environment has for it.
 pub fn or_env(option: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {

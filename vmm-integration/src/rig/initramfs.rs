@@ -57,12 +57,27 @@ pub fn packed_path(index: usize, file: &Path) -> String {
     format!("/files/{index}/{name}")
 }
 
-/// Packs a Linux guest: `init`, the modules that VMBus needs, and for a kexec the kernel with an
-/// initramfs like this one.
-pub fn guest(kernel: &Kernel, init: &Path, for_kexec: bool) -> Result<Vec<u8>> {
+/// What a Linux guest has beside the modules that VMBus needs.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its init.
+    pub init: PathBuf,
+    /// Of an L1VH guest: a program that uses the MSHV driver's device. The driver comes with it.
+    pub program: Option<PathBuf>,
+    /// It is to start its kernel again, with an initramfs like its own.
+    pub for_kexec: bool,
+}
+
+/// Packs a Linux guest.
+pub fn guest(kernel: &Kernel, guest: &Guest) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    archive.file("init", Mode::Program, &read(init)?)?;
-    for module in kernel.modules()?.load_order(&GUEST_MODULES)? {
+    archive.file("init", Mode::Program, &read(&guest.init)?)?;
+    let mut wanted = GUEST_MODULES.to_vec();
+    if let Some(program) = &guest.program {
+        archive.file("bin/program", Mode::Program, &read(program)?)?;
+        wanted.push(MSHV);
+    }
+    for module in kernel.modules()?.load_order(&wanted)? {
         archive.file(
             &format!("modules/{}.ko", module.name),
             Mode::Data,
@@ -74,7 +89,7 @@ pub fn guest(kernel: &Kernel, init: &Path, for_kexec: bool) -> Result<Vec<u8>> {
     }
     archive.character_device("dev/console", 5, 1)?;
     let packed = archive.finish()?;
-    match for_kexec {
+    match guest.for_kexec {
         true => with_kexec(kernel, packed),
         false => Ok(packed),
     }
@@ -120,6 +135,8 @@ fi
 poweroff -f
 "#;
 
+/// The driver of a parent partition.
+pub const MSHV: &str = "mshv_root";
 const KVM_MODULES: [&str; 2] = ["kvm_amd", "kvm_intel"];
 const GUEST_MODULES: [&str; 6] = [
     "hv_vmbus",
@@ -151,10 +168,30 @@ mod tests {
     fn guest_when_packed_for_kexec_begins_as_the_one_without() {
         let folder = TempDir::new().unwrap();
         let kernel = kernel(&folder);
-        let plain = guest(&kernel, &kernel.image, false).unwrap();
-        let kexec = guest(&kernel, &kernel.image, true).unwrap();
+        let plain = Guest {
+            init: kernel.image.clone(),
+            program: None,
+            for_kexec: false,
+        };
+        let for_kexec = Guest {
+            for_kexec: true,
+            ..plain.clone()
+        };
+        let [plain, kexec] = [plain, for_kexec].map(|files| guest(&kernel, &files).unwrap());
         assert!(kexec.starts_with(&plain));
         assert!(contains(&kexec, "kexec/vmlinuz\0") && !contains(&plain, "kexec"));
+    }
+
+    #[test]
+    fn guest_when_it_has_a_program_has_it_where_its_init_looks() {
+        let folder = TempDir::new().unwrap();
+        let kernel = kernel(&folder);
+        let files = Guest {
+            init: kernel.image.clone(),
+            program: Some(kernel.image.clone()),
+            for_kexec: false,
+        };
+        assert!(contains(&guest(&kernel, &files).unwrap(), "bin/program\0"));
     }
 
     #[test]

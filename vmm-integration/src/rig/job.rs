@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::order::{Order, Word};
+use crate::cli::PolicyArg;
 use crate::scenario::Scenario;
 
 /// Who has the SynIC, and where the irqchip is.
@@ -77,6 +78,8 @@ pub enum What {
         scenario: Scenario,
         /// More for the guest's command line.
         cmdline: String,
+        /// What happens to a write that breaks an ownership rule; `None`: the guest is no L1VH.
+        l1vh: Option<PolicyArg>,
     },
     /// `synic-vmm boot --test-devices`.
     Image {
@@ -146,20 +149,29 @@ impl What {
                 initrd,
                 scenario,
                 cmdline,
+                l1vh,
                 ..
-            } => vec![
-                "linux".into(),
-                "--kernel".into(),
-                Word::File(image.clone()),
-                "--initrd".into(),
-                Word::File(initrd.clone()),
-                "--scenario".into(),
-                scenario.to_string().into(),
-                "--cmdline".into(),
-                cmdline.as_str().into(),
-                "--json".into(),
-                Word::Report,
-            ],
+            } => {
+                let mut words = vec![
+                    "linux".into(),
+                    "--kernel".into(),
+                    Word::File(image.clone()),
+                    "--initrd".into(),
+                    Word::File(initrd.clone()),
+                    "--scenario".into(),
+                    scenario.to_string().into(),
+                    "--cmdline".into(),
+                    cmdline.as_str().into(),
+                    "--json".into(),
+                    Word::Report,
+                ];
+                if let Some(policy) = l1vh {
+                    let policy = policy.to_string();
+                    words.extend(["--role".into(), "l1vh".into()]);
+                    words.extend(["--policy".into(), policy.into()]);
+                }
+                words
+            }
             Self::Image { path, arguments } => vec![
                 "boot".into(),
                 "--test-devices".into(),
@@ -185,8 +197,17 @@ impl fmt::Display for What {
             Self::Demo { .. } => f.write_str("demo"),
             Self::Hostile { .. } => f.write_str("hostile"),
             Self::Linux {
-                kernel, scenario, ..
+                kernel,
+                scenario,
+                l1vh: None,
+                ..
             } => write!(f, "{scenario} on {kernel}"),
+            Self::Linux {
+                kernel,
+                scenario,
+                l1vh: Some(policy),
+                ..
+            } => write!(f, "l1vh {scenario} on {kernel}, {policy}"),
             Self::Image { path, arguments } => {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 f.write_str(format!("{name} {arguments}").trim_end())

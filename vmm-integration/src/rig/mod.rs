@@ -75,6 +75,7 @@ impl Cli {
                 play(&args.rig, |_| Ok(plan::hostile(args.seconds, &args.ways)))
             }
             Command::Linux(args) => play(&args.rig, |site| plan::linux(&args, site)),
+            Command::L1vh(args) => play(&args.rig, |site| plan::l1vh(&args, site)),
             Command::Images(args) => {
                 play(&args.rig, |_| plan::image_folder(&args.folder, &args.ways))
             }

@@ -47,6 +47,11 @@ impl Modules {
         Ok(modules)
     }
 
+    /// Whether there is one of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.paths.contains_key(name)
+    }
+
     /// The wanted ones and all that they need, in an order in which they can be loaded.
     pub fn load_order(&self, wanted: &[&str]) -> Result<Vec<Module>> {
         let mut order = Vec::new();

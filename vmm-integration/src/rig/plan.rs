@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::cli::{LinuxArgs, MatrixArgs, Vcpus, Ways, or_env};
+use super::cli::{Backend, Irqchip, L1vhArgs, LinuxArgs, MatrixArgs, Vcpus, Ways, or_env};
 use super::job::{Job, Setting, What, images, matrix};
 use super::kernel::Kernel;
 use super::site::Site;
@@ -55,6 +55,37 @@ pub fn linux(args: &LinuxArgs, site: &Site) -> Result<Vec<Job>> {
     )
 }
 
+/// L1VH guests, on the emulated SynIC: KVM's own knows no event ring.
+pub fn l1vh(args: &L1vhArgs, site: &Site) -> Result<Vec<Job>> {
+    let kernel = match &args.kernel {
+        Some(image) => Kernel::new(image, args.modules.as_deref())?,
+        None => site.l1vh_kernel()?,
+    };
+    let ways = Ways {
+        backend: vec![Backend::Emulated],
+        irqchip: vec![Irqchip::Split],
+        vcpus: args.vcpus.clone(),
+        timeout: args.timeout,
+    };
+    let cmdline = format!(
+        "{} synic.count={}",
+        site.guest_cmdline(&kernel),
+        args.doorbells / 2
+    );
+    let scenarios = args.scenario.for_guest(Role::L1vh, u32::MAX)?.0;
+    linux_matrix(&[kernel], &scenarios, &ways, |kernel, scenario| {
+        let program = args.program.as_deref();
+        Ok(What::Linux {
+            kernel: kernel.name.clone(),
+            image: kernel.image.clone(),
+            initrd: site.l1vh_initrd(kernel, program, scenario.needs_kexec())?,
+            scenario,
+            cmdline: cmdline.trim_start().to_owned(),
+            l1vh: Some(args.policy),
+        })
+    })
+}
+
 /// All of it, or the part that a quick check takes.
 pub fn whole(args: &MatrixArgs, site: &Site) -> Result<Vec<Job>> {
     let mut ways = Ways::all(args.timeout);
@@ -85,16 +116,16 @@ pub fn whole(args: &MatrixArgs, site: &Site) -> Result<Vec<Job>> {
 
 /// What a scenario is on a kernel.
 fn guest(site: &Site, kernel: &Kernel, scenario: Scenario, initrd: Option<&Path>) -> Result<What> {
-    let for_kexec = matches!(scenario, Scenario::Kexec | Scenario::Crash);
     Ok(What::Linux {
         kernel: kernel.name.clone(),
         image: kernel.image.clone(),
         initrd: match initrd {
             Some(initrd) => initrd.to_owned(),
-            None => site.guest_initrd(kernel, for_kexec)?,
+            None => site.guest_initrd(kernel, scenario.needs_kexec())?,
         },
         scenario,
         cmdline: site.guest_cmdline(kernel),
+        l1vh: None,
     })
 }
 
@@ -209,6 +240,7 @@ mod tests {
             initrd: "initrd".into(),
             scenario,
             cmdline: String::new(),
+            l1vh: None,
         })
     }
 

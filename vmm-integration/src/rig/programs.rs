@@ -33,7 +33,7 @@ fn build(say: &dyn Fn(&str)) -> Result<PathBuf> {
         ));
     }
     let target = target_folder().context("Cannot tell where this program was built")?;
-    say("Building synic-vmm, synic-guest and synic-rig, static");
+    say("Building synic-vmm, synic-guest, synic-mshv and synic-rig, static");
     let status = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
         .args([
             "build",
@@ -73,7 +73,7 @@ fn target_folder() -> Option<PathBuf> {
 }
 
 /// What a folder of the user's has to have.
-pub const PROGRAMS: [&str; 3] = ["synic-vmm", "synic-guest", "synic-rig"];
+pub const PROGRAMS: [&str; 4] = ["synic-vmm", "synic-guest", "synic-mshv", "synic-rig"];
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "-C target-feature=+crt-static";
 

@@ -14,8 +14,25 @@ use super::finding::Finding;
 pub fn json(findings: &[Finding]) -> Value {
     json!({
         "ok": findings.iter().all(Finding::is_good),
+        "violations": findings.iter().flat_map(violations).collect::<Vec<_>>(),
         "jobs": findings.iter().map(job_json).collect::<Vec<_>>(),
     })
+}
+
+/// The ledger's entries of register writes that broke a rule, each with the job that saw it.
+fn violations(finding: &Finding) -> Vec<Value> {
+    let report = finding.outcome.ended.report.iter();
+    let scenarios = report.flat_map(|report| list_at(report, "/scenarios"));
+    let vps = scenarios.flat_map(|scenario| list_at(scenario, "/synic/vps"));
+    let entries = vps.flat_map(|vp| list_at(vp, "/violations"));
+    let job = finding.job.to_string();
+    let of_job = |entry: &Value| json!({ "job": job, "entry": entry });
+    entries.map(of_job).collect()
+}
+
+fn list_at<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    list.into_iter().flatten()
 }
 
 /// A row for each job, in Markdown.

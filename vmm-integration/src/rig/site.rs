@@ -16,7 +16,7 @@ use super::local::Local;
 use super::machine::{Machine, Nested};
 use super::order::{Order, Place, Word};
 use super::progress::say;
-use super::{debian, job, programs, tools};
+use super::{debian, job, programs, tools, unavailable};
 
 /// The tools and programs are there.
 #[derive(Debug)]
@@ -57,10 +57,48 @@ impl Site {
         Ok(kernels)
     }
 
+    /// Linux that can be an L1VH: one of the user's folder that has the MSHV driver.
+    pub fn l1vh_kernel(&self) -> Result<Kernel> {
+        for kernel in self.guest_kernels()? {
+            if kernel.modules()?.has(initramfs::MSHV) {
+                return Ok(kernel);
+            }
+        }
+        unavailable(format!(
+            "No kernel here has {}.ko, and no distribution's has: build one as docs/TESTING.md says, \
+             and name it by --kernel and --modules, or its folder by SYNIC_GUEST_KERNELS",
+            initramfs::MSHV
+        ))
+    }
+
     /// An initramfs of this kernel's with synic-guest.
     pub fn guest_initrd(&self, kernel: &Kernel, for_kexec: bool) -> Result<PathBuf> {
-        let init = self.programs.join("synic-guest");
-        let packed = initramfs::guest(kernel, &init, for_kexec)?;
+        self.pack_guest(kernel, None, for_kexec)
+    }
+
+    /// Likewise, with the MSHV driver and a program that uses it: synic-mshv, if not another.
+    pub fn l1vh_initrd(
+        &self,
+        kernel: &Kernel,
+        program: Option<&Path>,
+        for_kexec: bool,
+    ) -> Result<PathBuf> {
+        let program = program.map_or_else(|| self.programs.join("synic-mshv"), Path::to_owned);
+        self.pack_guest(kernel, Some(program), for_kexec)
+    }
+
+    fn pack_guest(
+        &self,
+        kernel: &Kernel,
+        program: Option<PathBuf>,
+        for_kexec: bool,
+    ) -> Result<PathBuf> {
+        let guest = initramfs::Guest {
+            init: self.programs.join("synic-guest"),
+            program,
+            for_kexec,
+        };
+        let packed = initramfs::guest(kernel, &guest)?;
         self.cache.store("guest.cpio", &packed)
     }
 

@@ -60,6 +60,11 @@ impl Scenario {
         }
     }
 
+    /// Whether the guest starts a kernel from its own files.
+    pub fn needs_kexec(self) -> bool {
+        matches!(self, Self::Kexec | Self::Crash)
+    }
+
     /// Whether the guest echoes.
     pub fn has_traffic(self) -> bool {
         self != Self::Basic
