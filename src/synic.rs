@@ -18,7 +18,7 @@ use crate::delivery::messages::{Messages, Posted, Refused};
 use crate::delivery::rings::Rings;
 use crate::error::NotReady;
 use crate::host::SintInterrupt;
-use crate::observe::InterruptCells;
+use crate::observe::{InterruptCells, RingCounters};
 use crate::ownership::SynicView;
 use crate::page::GuestSpace;
 use crate::stimer::TimerSignals;
@@ -130,6 +130,11 @@ impl<AS: GuestSpace> Synic<AS> {
     /// A port is deleted: it no longer waits for room in a ring.
     pub fn forget_port(&self, sint: SintIndex, port: PortId) {
         lock(&self.rings).forget(sint, port);
+    }
+
+    /// What the event ring of a SINT has counted.
+    pub fn ring_counters(&self, sint: SintIndex) -> RingCounters {
+        lock(&self.rings).counters(sint)
     }
 
     /// Whether doorbells reach the guest at once.

@@ -170,14 +170,17 @@ impl<AS: GuestSpace> Rings<AS> {
         self.abandoned
     }
 
-    /// The counters of every ring, with what waits at this moment.
-    pub fn counters(&self) -> PerSint<RingCounters> {
-        PerSint::from_fn(|sint| {
-            let ring = self.rings[sint].as_deref();
-            ring.map_or_else(RingCounters::default, |ring| RingCounters {
-                waiting: ring.producer.waiting().len() as u64,
-                ..ring.counters
-            })
+    /// The counters of every ring.
+    pub fn all_counters(&self) -> PerSint<RingCounters> {
+        PerSint::from_fn(|sint| self.counters(sint))
+    }
+
+    /// The counters of a ring, with what waits at this moment.
+    pub fn counters(&self, sint: SintIndex) -> RingCounters {
+        let ring = self.rings[sint].as_deref();
+        ring.map_or_else(RingCounters::default, |ring| RingCounters {
+            waiting: ring.producer.waiting().len() as u64,
+            ..ring.counters
         })
     }
 

@@ -9,7 +9,7 @@ use crate::delivery::events::Signalled;
 use crate::delivery::messages::{Posted, Refused};
 use crate::error::{Error, PostError, SignalError};
 use crate::events::Watch;
-use crate::observe::TimelineKind;
+use crate::observe::{RingCounters, TimelineKind};
 use crate::page::GuestSpace;
 use crate::routing::{Doorbell, DoorbellSink, DoorbellSpec, Port, PortSpec, Registration};
 use std::sync::Arc;
@@ -134,6 +134,13 @@ impl<AS: GuestSpace> SynicManager<AS> {
         let doorbells = self.doorbells.clone();
         let what = format!("doorbell at {:#x}", spec.gpa);
         Ok(Registration::new(what, move || doorbells.remove(&spec)))
+    }
+
+    /// What the event ring of a SINT has counted, and how many ports wait for room in it: for whoever
+    /// rings and can wait. `None`: there is no such VP.
+    pub fn ring_counters(&self, addr: SintAddr) -> Option<RingCounters> {
+        let synic = self.vp(addr.vp)?.synic(addr.bank)?;
+        Some(synic.ring_counters(addr.sint))
     }
 
     /// Makes an eventfd and has the VMM's event loop call `sink` with its count whenever it is

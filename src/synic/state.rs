@@ -98,7 +98,7 @@ impl<AS: GuestSpace> Synic<AS> {
 
     pub fn counters(&self) -> Counters {
         let messages = lock(&self.messages).all_counters();
-        let rings = lock(&self.rings).counters();
+        let rings = lock(&self.rings).all_counters();
         self.counters_with(&messages, &rings)
     }
 
@@ -131,7 +131,7 @@ impl<AS: GuestSpace> Synic<AS> {
             .collect();
         drop(messages);
         let rings = lock(rings);
-        let ring_counters = rings.counters();
+        let ring_counters = rings.all_counters();
         let ring_states = (rings.iter())
             .map(|(sint, ring)| RingState {
                 sint,

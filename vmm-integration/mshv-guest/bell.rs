@@ -4,9 +4,10 @@
 //! Asks the hypervisor to ring doorbells, as the VPs of a child partition would if it had any.
 //!
 //! A request is a line on standard output, `ring child=0 gpa=0xf0000000 stride=4096 ports=64
-//! size=4 value=0 threads=4 count=1000`: `count` writes of `size` bytes, in turn to `ports`
-//! addresses that are `stride` apart, in the oldest child, say, by so many threads. The answer is a
-//! line on standard input, once all is rung: `rung accepted=1000 refused=0 ...`.
+//! size=4 value=0 threads=4 count=1000 paced=1`: `count` writes of `size` bytes, in turn to
+//! `ports` addresses that are `stride` apart, in the oldest child, say, by so many threads; paced:
+//! none while doorbells wait for room in a ring. The answer is a line on standard input, once all
+//! is rung: `rung accepted=1000 refused=0 ...`.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
@@ -32,6 +33,8 @@ pub struct Request {
     pub threads: u32,
     /// How often, in all.
     pub count: u64,
+    /// Whether to wait while doorbells wait for room in a ring.
+    pub paced: bool,
 }
 
 /// What became of it, all counted from the request to the answer.
@@ -72,10 +75,12 @@ impl Bell {
             value,
             threads,
             count,
+            paced,
         } = request;
+        let paced = u8::from(*paced);
         println!(
             "ring child=0 gpa={gpa:#x} stride={STRIDE} ports={ports} size={size} value={value:#x} \
-             threads={threads} count={count}"
+             threads={threads} count={count} paced={paced}"
         );
         io::stdout().flush().context("Cannot ask for doorbells")
     }

@@ -101,4 +101,4 @@ pub fn eventfd() -> Result<EventFd> {
 
 /// Where no partition has memory.
 pub const GPA: u64 = 0xf000_0000;
-const MANY: u32 = 256;
+const MANY: u32 = 64;

@@ -62,16 +62,32 @@ pub fn matches(bell: Option<&Bell>) -> Result<Outcome> {
 }
 
 /// Each ring of each doorbell is seen, and none that was not rung.
-pub fn ring_all(args: &Args, bell: Option<&Bell>) -> Result<Outcome> {
-    let Some(bell) = bell else {
-        return Ok(NO_BELL);
+pub fn ring_paced(args: &Args, bell: Option<&Bell>) -> Result<Outcome> {
+    bell.map_or(Ok(NO_BELL), |bell| ring_all(args, bell, true))
+}
+
+/// Likewise, but faster than the guest takes it: rings overflow, and doorbells coalesce.
+pub fn ring_flat_out(args: &Args, bell: Option<&Bell>) -> Result<Outcome> {
+    bell.map_or(Ok(NO_BELL), |bell| ring_all(args, bell, false))
+}
+
+/// After something else: whether doorbells still ring.
+pub fn ring_some(args: &Args, bell: &Bell) -> Result<()> {
+    let some = Args {
+        count: u64::from(args.ports) * 8,
+        ..*args
     };
+    ring_all(&some, bell, true).map(|_| ())
+}
+
+fn ring_all(args: &Args, bell: &Bell, paced: bool) -> Result<Outcome> {
     let partition = initialized()?;
     let doorbells = Doorbell::add_all(&partition, args.ports)?;
     let request = Request {
         ports: args.ports,
         threads: args.threads,
-        count: args.count,
+        count: args.count / 2,
+        paced,
         ..ONCE
     };
     let start = Instant::now();
@@ -158,6 +174,7 @@ pub const ONCE: Request = Request {
     value: 0,
     threads: 1,
     count: 1,
+    paced: false,
 };
 pub const NO_BELL: Outcome = Outcome::Skipped("nobody rings doorbells here (--bell)");
 const SETTLE: Duration = Duration::from_millis(20);

@@ -9,10 +9,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use vm_synic::{Child, RingCounters, SintIndex};
+use vm_synic::{Child, RingCounters, SintAddr, SintIndex, VpIndex};
 
 use super::event::Event;
 use crate::devices::SerialPort;
@@ -37,6 +37,7 @@ struct Request {
     value: u64,
     threads: u64,
     count: u64,
+    paced: bool,
 }
 
 impl Bell {
@@ -91,7 +92,10 @@ impl Bell {
                 let accepted = &accepted;
                 scope.spawn(move || {
                     let addresses = request.addresses(first);
-                    let rung = addresses.filter(|gpa| child.mmio_write(&self.manager, *gpa, data));
+                    let rung = addresses.filter(|gpa| {
+                        self.wait_for_room(request);
+                        child.mmio_write(&self.manager, *gpa, data)
+                    });
                     let rung = rung.count();
                     // Relaxed: read after the threads have been joined.
                     accepted.fetch_add(rung as u64, Ordering::Relaxed);
@@ -99,6 +103,19 @@ impl Bell {
             }
         });
         accepted.into_inner()
+    }
+
+    /// The guest makes room, so that a fixed pause is no guess of anything.
+    fn wait_for_room(&self, request: &Request) {
+        let waiting = |vp| {
+            let addr = SintAddr::new(VpIndex::new(vp), SintIndex::DOORBELL);
+            let ring = self.manager.ring_counters(addr);
+            ring.is_some_and(|ring| ring.waiting > 0)
+        };
+        let vps = self.manager.config().max_vps;
+        while request.paced && (0..vps).any(waiting) {
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Of the doorbell rings of all VPs.
@@ -134,6 +151,7 @@ impl Request {
             value: number("value")?,
             threads: number("threads")?,
             count: number("count")?,
+            paced: number("paced")? != 0,
         };
         let within = |what: &dyn Display, value, most| {
             ensure!((1..=most).contains(&value), "{what} is not 1 to {most}");
@@ -155,13 +173,14 @@ impl Request {
 
 const MOST_PORTS: u64 = 1 << 20;
 const MOST_THREADS: u64 = 64;
+const PAUSE: Duration = Duration::from_micros(50);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LINE: &str = "synic-guest: ring child=0 gpa=0xf0000000 stride=4096 ports=3 size=2 \
-                        value=0x1234 threads=2 count=5\n";
+                        value=0x1234 threads=2 count=5 paced=0\n";
 
     fn parse(line: &str) -> Result<Request> {
         Request::parse(&Event::parse(line).unwrap())
