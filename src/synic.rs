@@ -127,9 +127,14 @@ impl<AS: GuestSpace> Synic<AS> {
         lock(&self.rings).rewind();
     }
 
-    /// A port is deleted: it no longer waits for room in a ring.
-    pub fn forget_port(&self, sint: SintIndex, port: PortId) {
-        lock(&self.rings).forget(sint, port);
+    /// A port is not to wait for room in a ring any longer. False: it did not.
+    pub fn forget_port(&self, sint: SintIndex, port: PortId) -> bool {
+        lock(&self.rings).forget(sint, port)
+    }
+
+    /// Ports that wait because the ring page is off.
+    pub fn stranded_ports(&self) -> Vec<(SintIndex, PortId)> {
+        lock(&self.rings).stranded()
     }
 
     /// What the event ring of a SINT has counted.

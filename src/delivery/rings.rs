@@ -150,11 +150,23 @@ impl<AS: GuestSpace> Rings<AS> {
         }
     }
 
-    /// A port no longer waits for room in a ring.
-    pub fn forget(&mut self, sint: SintIndex, port: PortId) {
-        if let Some(ring) = &mut self.rings[sint] {
-            ring.counters.forgotten += u64::from(ring.producer.forget(port));
-        }
+    /// A port no longer waits for room in a ring. False: it did not.
+    pub fn forget(&mut self, sint: SintIndex, port: PortId) -> bool {
+        let ring = self.rings[sint].as_mut();
+        let waited = ring.is_some_and(|ring| {
+            let waited = ring.producer.forget(port);
+            ring.counters.forgotten += u64::from(waited);
+            waited
+        });
+        waited
+    }
+
+    /// Ports that wait because the page is off.
+    pub fn stranded(&self) -> Vec<(SintIndex, PortId)> {
+        let rings = self.iter().filter(|_| self.page.is_none());
+        rings
+            .flat_map(|(sint, ring)| ring.producer.waiting().map(move |port| (sint, port)))
+            .collect()
     }
 
     pub fn set_paused(&mut self, paused: bool) {

@@ -68,6 +68,9 @@ impl<AS: GuestSpace> SynicManager<AS> {
         if let Some(synic) = vp.synic(id.bank) {
             self.apply(vp, id.bank, synic, signals);
         }
+        if id == RegisterId::plain(Register::Sirbp) {
+            self.hand_stranded_ports_over(vp);
+        }
         Ok(())
     }
 
@@ -144,7 +147,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
 
     /// The next VP whose event ring is on, from one that the port's id gives, so that ports are
     /// spread over the VPs and each stays with its own; or else the next there is.
-    fn any_vp(&self, port: PortId) -> Option<&Vp<AS>> {
+    pub(super) fn any_vp(&self, port: PortId) -> Option<&Vp<AS>> {
         let first = port.get() as usize % self.vps.len().max(1);
         let (before, from) = self.vps.split_at_checked(first)?;
         let online = || {

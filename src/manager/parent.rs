@@ -9,6 +9,8 @@ use crate::abi::{Bank, ConnectionId, HvStatus, PartitionId, PortId};
 use crate::error::Error;
 use crate::page::GuestSpace;
 use crate::routing::{ChildSpace, DoorbellPort, DoorbellSpec, DoorbellTarget, Registration};
+use crate::synic::Synic;
+use crate::vp::Vp;
 use std::sync::{Arc, OnceLock};
 
 /// A partition of the guest's, known until this is dropped; its doorbells go with it.
@@ -147,6 +149,25 @@ impl<AS: GuestSpace> SynicManager<AS> {
             if let Some(id) = u32::try_from(id).ok().and_then(PortId::new) {
                 // Somebody else may have deleted it meanwhile.
                 let _ = self.delete_guest_port(id);
+            }
+        }
+    }
+
+    /// A VP has given its ring page up, which Linux does before it goes offline: ports that any VP may
+    /// have go to one that takes them, so that they need not wait for this one's return.
+    pub(super) fn hand_stranded_ports_over(&self, vp: &Vp<AS>) {
+        let Some(synic) = vp.synic(Bank::Plain) else {
+            return;
+        };
+        for (sint, id) in synic.stranded_ports() {
+            let is_any_vps = |port: &Arc<DoorbellPort>| port.target == DoorbellTarget::AnyVp;
+            let may_move = self.guest_ports.with(id.get().into(), is_any_vps);
+            let other = self.any_vp(id).filter(|_| may_move == Some(true));
+            let takes = |vp: &&Vp<AS>| vp.synic(Bank::Plain).is_some_and(Synic::takes_doorbells);
+            if let Some(other) = other.filter(takes) {
+                if synic.forget_port(sint, id) {
+                    self.ring_on(other, sint, id);
+                }
             }
         }
     }

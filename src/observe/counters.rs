@@ -157,7 +157,7 @@ pub struct RingCounters {
     pub waiting: u64,
     /// Entries taken back because the guest took the page away.
     pub reclaimed: u64,
-    /// Ports that waited when the VP was reset, or when they were deleted.
+    /// Ports that waited when the VP was reset, or they were deleted, or another VP took them.
     pub forgotten: u64,
     /// Signals to the guest: notices on SINT0, or interrupts.
     pub notices: u64,

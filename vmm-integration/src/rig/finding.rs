@@ -139,7 +139,37 @@ fn linux_note(outcome: &Outcome) -> Option<String> {
     if let Some(exits) = echo("exits_per_packet") {
         words.push(format!("{exits:.2} exits/packet"));
     }
+    words.extend(doorbell_notes(scenario));
     Some(words.join(", "))
+}
+
+/// What synic-mshv tells of its last run: `ok ringing: rung=1 seen=1 per_second=2 ...`.
+fn doorbell_notes(scenario: &Value) -> Vec<String> {
+    let programs = scenario.pointer("/guest/boots/0/programs");
+    let programs = programs.and_then(Value::as_array).into_iter().flatten();
+    let lines = programs
+        .last()
+        .and_then(|last| last.get("lines")?.as_array());
+    let lines = lines.into_iter().flatten().filter_map(Value::as_str);
+    let notes = ["ringing", "overflow"].map(|check| {
+        let line = lines.clone().find_map(|line| {
+            let (name, fields) = line.strip_prefix("ok ")?.split_once(": ")?;
+            (name == check).then_some(fields)
+        })?;
+        let field = |key: &str| {
+            let words = line.split_whitespace().filter_map(|w| w.split_once('='));
+            words
+                .into_iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, value)| value)
+        };
+        let (rung, seen) = (field("rung")?, field("seen")?);
+        let (rate, notices) = (field("per_second")?, field("notices_per_doorbell")?);
+        Some(format!(
+            "{check}: {rung} doorbells, {seen} seen, {rate}/s, {notices} notices each"
+        ))
+    });
+    notes.into_iter().flatten().collect()
 }
 
 fn image_note(outcome: &Outcome) -> Option<String> {
@@ -246,5 +276,19 @@ pub mod tests {
         );
         outcome.ended.report = Some(serde_json::json!({ "scenarios": [] }));
         assert_eq!(linux_note(&outcome), None);
+    }
+
+    #[test]
+    fn linux_note_when_a_program_rang_doorbells_has_those_of_its_last_run() {
+        let line = "ok ringing: rung=8 seen=7 coalesced=1 per_second=9 notices_per_doorbell=0.5";
+        let runs = [line.replace("rung=8", "rung=5"), line.into()];
+        let programs = runs.map(|line| serde_json::json!({ "lines": ["ok partition", line] }));
+        let mut outcome = Outcome::default();
+        outcome.ended.report = Some(serde_json::json!({ "scenarios": [{
+            "guest": { "boots": [{ "programs": programs }] },
+        }]}));
+        let note = linux_note(&outcome);
+        let expected = "ringing: 8 doorbells, 7 seen, 9/s, 0.5 notices each";
+        assert_eq!(note.as_deref(), Some(expected));
     }
 }
