@@ -153,12 +153,11 @@ impl<AS: GuestSpace> Rings<AS> {
     /// A port no longer waits for room in a ring. False: it did not.
     pub fn forget(&mut self, sint: SintIndex, port: PortId) -> bool {
         let ring = self.rings[sint].as_mut();
-        let waited = ring.is_some_and(|ring| {
+        ring.is_some_and(|ring| {
             let waited = ring.producer.forget(port);
             ring.counters.forgotten += u64::from(waited);
             waited
-        });
-        waited
+        })
     }
 
     /// Ports that wait because the page is off.

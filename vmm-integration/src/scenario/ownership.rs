@@ -129,3 +129,6 @@ const BRING_UP: [(Owner, Register); 7] = [
     (Owner::Mshv, SINT0),
     (Owner::Mshv, SINT5),
 ];
+
+#[cfg(test)]
+mod tests;
