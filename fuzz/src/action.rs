@@ -138,6 +138,9 @@ impl World {
             POST_MESSAGE => 16 + size().map_or(0, u64::from),
             GET_VP_REGISTERS => 16 + 4 * reps,
             SET_VP_REGISTERS => 16 + 32 * reps,
+            CREATE_PORT => 56,
+            CONNECT_PORT => 72,
+            DELETE_PORT | DISCONNECT_PORT => 16,
             _ => 8,
         };
         call.input.is_multiple_of(8) && call.input < RAM && call.input % PAGE + length <= PAGE
@@ -158,12 +161,15 @@ impl World {
         }
     }
 
-    /// The guest writes `value` at doorbell `number`, in `small` bytes.
+    /// The guest writes `value` at doorbell `number`, in `small` bytes; so does its child.
     fn mmio(&mut self, op: &Op) {
         let gpa = DOORBELL_GPA + u64::from(op.number % (DOORBELLS + 1)) * 8;
         let mut data = op.value.to_le_bytes().to_vec();
         data.resize(usize::from(op.small % 10), 0);
         self.manager.mmio_write(gpa, &data);
+        if let Some(child) = &self.child {
+            child.mmio_write(&self.manager, gpa, &data);
+        }
     }
 
     /// Posts the next message; its type is `number`.
@@ -302,11 +308,19 @@ const SIGNAL_EVENT: u64 = 0x5D;
 const NOTIFY_PORT_RING_EMPTY: u64 = 0x8B;
 const GET_VP_REGISTERS: u64 = 0x50;
 const SET_VP_REGISTERS: u64 = 0x51;
+const DELETE_PORT: u64 = 0x58;
+const DISCONNECT_PORT: u64 = 0x5B;
+const CREATE_PORT: u64 = 0x95;
+const CONNECT_PORT: u64 = 0x96;
 /// Hypercalls of the SynIC.
-const CODES: [u64; 5] = [
+const CODES: [u64; 9] = [
     POST_MESSAGE,
     SIGNAL_EVENT,
     NOTIFY_PORT_RING_EMPTY,
     GET_VP_REGISTERS,
     SET_VP_REGISTERS,
+    CREATE_PORT,
+    CONNECT_PORT,
+    DELETE_PORT,
+    DISCONNECT_PORT,
 ];

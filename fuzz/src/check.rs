@@ -3,7 +3,7 @@
 
 //! What must hold whatever the guest does.
 
-use crate::world::{PAGE, RAM, RING_PORTS, VPS, World};
+use crate::world::{GUEST_PORTS, PAGE, RAM, RING_PORTS, VPS, World};
 use vm_memory::{Bytes, GuestAddress};
 use vm_synic::{
     Bank, DoorbellTarget, EventFlag, Message, MessageType, MessageWriter, PortId, Posted, SintAddr,
@@ -11,8 +11,9 @@ use vm_synic::{
 };
 
 /// Ports that can wait for an entry of one ring: those that are ever rung, each once. A guest that
-/// writes port ids into its own ring can add what one ring holds, and no more.
-pub const RING_WAITING_MAX: u64 = RING_PORTS as u64 + 63;
+/// writes port ids into its own ring, or deletes ports that are in it, can add what one ring holds,
+/// and no more.
+pub const RING_WAITING_MAX: u64 = RING_PORTS as u64 + GUEST_PORTS as u64 + 63;
 
 impl World {
     /// After each step: counters balance and agree with the host's, and queues are bounded.

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vm_synic::state::State;
 use vm_synic::{
-    Config, ConnectionId, Criterion, DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget,
-    EventSink, Host, MessageSink, MessageWriter, PortBusy, PortHandle, PortId, PortSpec,
-    Registration, RingConsumer, Role, SintAddr, SintIndex, SintInterrupt, SynicManager,
-    ViolationPolicy, VpIndex, WhenDisabled, WhenMasked,
+    Child, Config, ConnectionId, Criterion, DoorbellSink, DoorbellSize, DoorbellSpec,
+    DoorbellTarget, EventSink, Host, MessageSink, MessageWriter, PartitionId, PortBusy, PortHandle,
+    PortId, PortSpec, Registration, RingConsumer, Role, SintAddr, SintIndex, SintInterrupt,
+    SynicManager, ViolationPolicy, VpIndex, WhenDisabled, WhenMasked,
 };
 
 /// How the manager sees guest memory.
@@ -36,6 +36,10 @@ pub const DOORBELLS: u32 = 4;
 pub const DOORBELL_GPA: u64 = 0x1_0000_0000;
 /// Port ids that ever go into a ring.
 pub const RING_PORTS: u32 = 128;
+/// The id of the guest's child.
+pub const CHILD: u64 = 0x11;
+/// How many ports the guest may create.
+pub const GUEST_PORTS: u32 = 4;
 /// Steps of an input that are run.
 const STEPS: usize = 400;
 
@@ -48,6 +52,8 @@ pub struct World {
     /// Ports and the connections to them.
     pub ports: Vec<Option<(PortHandle, Registration)>>,
     pub doorbells: Vec<Option<Registration>>,
+    /// A partition of the guest's own.
+    pub child: Option<Child>,
     /// The guest's ring tails, by VP and SINT.
     pub tails: HashMap<(VpIndex, SintIndex), RingConsumer>,
     /// Ports that were rung on a VP's ring, and that its guest has not seen yet.
@@ -158,6 +164,7 @@ impl World {
             config,
             ports: Vec::new(),
             doorbells: Vec::new(),
+            child: None,
             tails: HashMap::new(),
             rung: HashMap::new(),
             posted: 0,
@@ -180,6 +187,7 @@ impl World {
     pub fn replace_manager(&mut self) {
         self.ports.clear();
         self.doorbells.clear();
+        self.child = None;
         let host = self.host.clone();
         self.manager = SynicManager::new(self.config.clone(), self.memory.clone(), host);
         self.register();
@@ -227,6 +235,8 @@ impl World {
     fn register(&mut self) {
         self.ports.resize_with(PORTS as usize, || None);
         self.doorbells.resize_with(DOORBELLS as usize, || None);
+        let child = self.manager.add_child(PartitionId::new(CHILD));
+        self.child = Some(child.expect("a new manager"));
         (0..PORTS).for_each(|index| self.toggle_port(index));
         (0..DOORBELLS).for_each(|index| self.toggle_doorbell(index));
     }
@@ -261,6 +271,7 @@ fn config(head: [u8; HEAD_SIZE]) -> Config {
             [usize::from(masked % 3)],
         queue_depth: depth.into(),
         ledger_depth: 4,
+        guest_ports: GUEST_PORTS,
         timeline_depth: usize::from(timeline % 16),
         ..Config::new(VPS)
     }

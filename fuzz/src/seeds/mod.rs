@@ -9,6 +9,7 @@ mod steps;
 
 use crate::action::Action;
 use crate::op::{self, HEAD_SIZE, Op};
+use crate::world::{CHILD, DOORBELL_GPA};
 use crate::{guest_pages, hypercall, msr};
 use rings::rings;
 use steps::*;
@@ -108,6 +109,41 @@ fn msr() -> Vec<Program> {
     ]
 }
 
+/// A port of the guest's own from its creation to its deletion, rung in between.
+fn ports_life() -> Vec<(Action, Op)> {
+    let call = |small, control, input, output| {
+        let op = Op {
+            small,
+            number: output,
+            value: control,
+            other: input,
+            ..op()
+        };
+        vec![(Action::Hypercall, op)]
+    };
+    let (own, port, doorbell, any_vp) = (u64::MAX, 3, 4, 0xFFFF_FFFF << 32);
+    let (fast, any_value) = (1 << 16, 1 << 31);
+    [
+        bring_up(0),
+        poke(INPUT, own, port),
+        poke(INPUT + 16, CHILD, doorbell),
+        poke(INPUT + 32, 5 | any_vp, 0),
+        poke(INPUT + 48, 0, 0),
+        call(5, 0, INPUT, 0),
+        poke(INPUT, CHILD, port),
+        poke(INPUT + 16, own, port),
+        poke(INPUT + 32, doorbell, DOORBELL_GPA),
+        poke(INPUT + 48, 0, any_value),
+        poke(INPUT + 64, 0, 0),
+        call(6, 0, INPUT, 0),
+        vec![(Action::Mmio, Op { small: 4, ..op() })],
+        poke(INPUT, CHILD, port | 1 << 32),
+        call(8, 0, INPUT, 0),
+        call(7, fast, own, 3),
+    ]
+    .concat()
+}
+
 fn hypercall() -> Vec<Program> {
     let call = |code, value, other| {
         vec![(
@@ -127,6 +163,7 @@ fn hypercall() -> Vec<Program> {
     let association = [poke(INPUT + 16, 0x000A_0002, 0), poke(INPUT + 32, 0xF3, 0)].concat();
     let fast = 1 << 16;
     vec![
+        ("ports_life", PLAIN, ports_life()),
         (
             "post_to_handler",
             PLAIN,
