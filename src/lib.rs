@@ -34,7 +34,7 @@
 //! | `synic` | one bank: registers, and what a write to each does |
 //! | [`ownership`] | who may touch which register: VMBus, MSHV; table, drivers, ledger |
 //! | `vp` | one VP: its banks, its ledger, its timeline |
-//! | `routing` | ports, connections, doorbells, looked up without a lock |
+//! | `routing` | ports, connections, doorbells, children, looked up without a lock |
 //! | `hypercall` | `HvPostMessage`, `HvSignalEvent`, VP registers, and the hypercall page |
 //! | [`SynicManager`] | the VMM's one handle on it all |
 //! | `events` | the manager's eventfds, for whatever loop the VMM has |
