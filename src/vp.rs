@@ -99,9 +99,17 @@ impl<AS: GuestSpace> Vp<AS> {
             return Ok(synic.end_of_message(context.config));
         }
         if id.register.is_timer() {
-            // No driver of the ledger's owns a timer.
-            self.record_write(id, value, false);
+            let before = (self.timeline.is_on()).then(|| synic.read(id.register));
             let written = synic.write(id.register, value, context.space, context.config);
+            self.record(|| TimelineKind::Write {
+                register: id,
+                // No driver of the ledger's owns a timer.
+                owner: None,
+                before: before.flatten().unwrap_or_default(),
+                value,
+                took_effect: written.is_ok(),
+                violation: None,
+            });
             return written.map_err(|_| MsrError::Fault);
         }
         let mut ledger = lock(&self.ledger);
@@ -125,7 +133,15 @@ impl<AS: GuestSpace> Vp<AS> {
             after: value,
             violation,
         });
-        self.record_write(id, value, violation.is_some());
+        let refused = violation.is_some() && config.violations == ViolationPolicy::Refuse;
+        self.record(|| TimelineKind::Write {
+            register: id,
+            owner: rules.owner(id),
+            before,
+            value,
+            took_effect: outcome.is_ok() && !refused,
+            violation,
+        });
         outcome
     }
 
@@ -138,16 +154,13 @@ impl<AS: GuestSpace> Vp<AS> {
         });
     }
 
-    fn record_write(&self, register: RegisterId, value: u64, violation: bool) {
-        self.record(|| TimelineKind::Write {
-            register,
-            value,
-            violation,
-        });
-    }
-
     pub fn timeline(&self) -> Vec<TimelineEvent> {
         self.timeline.events()
+    }
+
+    #[cfg(feature = "serde")]
+    pub fn timeline_evicted(&self) -> u64 {
+        self.timeline.evicted()
     }
 
     /// Whether there is something to do before the VP runs: one atomic load.

@@ -67,7 +67,10 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// The [`timeline`](Self::timeline) in the Chrome trace format, for a trace viewer.
     #[cfg(feature = "serde")]
     pub fn chrome_trace(&self) -> serde_json::Value {
-        crate::observe::chrome_trace(&self.timeline())
+        let evicted: Vec<_> = (self.online())
+            .map(|vp| (vp.index, vp.timeline_evicted()))
+            .collect();
+        crate::observe::chrome_trace(&self.timeline(), &evicted)
     }
 
     /// Has exactly the VPs of `state`.

@@ -6,6 +6,8 @@
 mod counters;
 mod snapshot;
 mod timeline;
+#[cfg(feature = "serde")]
+mod trace;
 
 pub(crate) use counters::{COUNT_MAX, InterruptCells};
 pub use counters::{
@@ -14,6 +16,6 @@ pub use counters::{
 };
 pub use snapshot::{Snapshot, SynicSnapshot, VpSnapshot};
 pub(crate) use timeline::Timeline;
-#[cfg(feature = "serde")]
-pub(crate) use timeline::chrome_trace;
 pub use timeline::{TimelineEvent, TimelineKind};
+#[cfg(feature = "serde")]
+pub(crate) use trace::chrome_trace;

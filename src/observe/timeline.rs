@@ -1,11 +1,12 @@
 // Copyright © 2026 The vm-synic Authors
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A bounded history of what happened to a VP's SynIC, for a trace viewer.
+//! A bounded history of what happened to a VP's SynIC.
 //!
 //! Off by default, and then it costs one test of a constant per event.
 
 use crate::abi::{Bank, RegisterId, SintIndex, TimerIndex, VpIndex};
+use crate::ownership::{Owner, Violation};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -18,10 +19,16 @@ pub enum TimelineKind {
     Write {
         /// The register.
         register: RegisterId,
-        /// Its new value.
+        /// Who is entitled to write it.
+        owner: Option<Owner>,
+        /// Its value before.
+        before: u64,
+        /// The value written.
         value: u64,
-        /// Whether the write broke an ownership rule.
-        violation: bool,
+        /// Whether the register has that value now.
+        took_effect: bool,
+        /// The ownership rule that the write broke.
+        violation: Option<Violation>,
     },
     /// The guest wrote EOM.
     EndOfMessage(Bank),
@@ -79,11 +86,16 @@ impl TimelineEvent {
         match self.kind {
             TimelineKind::Write {
                 register,
+                before,
                 value,
+                took_effect,
                 violation,
+                ..
             } => {
-                let mark = if violation { " VIOLATION" } else { "" };
-                (format!("{register}{mark}"), format!("{value:#x}"))
+                let mark = violation.map_or("", |_| " VIOLATION");
+                let effect = if took_effect { "" } else { ", without effect" };
+                let details = format!("{before:#x} -> {value:#x}{effect}");
+                (format!("{register}{mark}"), details)
             }
             TimelineKind::EndOfMessage(_) => ("EOM".into(), String::new()),
             TimelineKind::Message { sint, queued } => {
@@ -109,49 +121,51 @@ impl TimelineEvent {
 #[derive(Debug)]
 pub(crate) struct Timeline {
     depth: usize,
-    events: Mutex<VecDeque<TimelineEvent>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    events: VecDeque<TimelineEvent>,
+    evicted: u64,
 }
 
 impl Timeline {
     pub fn new(depth: usize) -> Self {
         Self {
             depth,
-            events: Mutex::default(),
+            kept: Mutex::default(),
         }
+    }
+
+    /// Whether anything is recorded.
+    pub fn is_on(&self) -> bool {
+        self.depth != 0
     }
 
     /// Records an event; `event` is made only if anything is recorded at all.
     pub fn record(&self, event: impl FnOnce() -> TimelineEvent) {
-        if self.depth == 0 {
+        if !self.is_on() {
             return;
         }
         let event = event();
-        let mut events = lock(&self.events);
-        if events.len() >= self.depth {
-            events.pop_front();
+        let mut kept = lock(&self.kept);
+        if kept.events.len() >= self.depth {
+            kept.events.pop_front();
+            kept.evicted = kept.evicted.saturating_add(1);
         }
-        events.push_back(event);
+        kept.events.push_back(event);
     }
 
     pub fn events(&self) -> Vec<TimelineEvent> {
-        lock(&self.events).iter().copied().collect()
+        lock(&self.kept).events.iter().copied().collect()
     }
-}
 
-/// The events in the Chrome trace format: an instant event each, a thread for each VP.
-#[cfg(feature = "serde")]
-pub(crate) fn chrome_trace(events: &[TimelineEvent]) -> serde_json::Value {
-    let events: Vec<_> = events
-        .iter()
-        .map(|event| {
-            let (name, details) = event.describe();
-            serde_json::json!({
-                "name": name, "ph": "i", "s": "t", "pid": 0, "tid": event.vp.get(),
-                "ts": event.at.as_secs_f64() * 1e6, "args": { "details": details },
-            })
-        })
-        .collect();
-    serde_json::json!({ "displayTimeUnit": "ns", "traceEvents": events })
+    /// How many events are no longer kept.
+    #[cfg(feature = "serde")]
+    pub fn evicted(&self) -> u64 {
+        lock(&self.kept).evicted
+    }
 }
 
 #[cfg(test)]
@@ -176,15 +190,5 @@ mod tests {
     #[test]
     fn record_at_depth_0_makes_no_event() {
         Timeline::new(0).record(|| panic!("an event was made for nobody"));
-    }
-
-    #[cfg(feature = "serde")]
-    #[test]
-    fn chrome_trace_has_an_instant_event_in_microseconds_on_the_vps_row() {
-        let trace = chrome_trace(&[event(7)]);
-        let first = &trace["traceEvents"][0];
-        assert_eq!(first["ph"], "i");
-        assert_eq!(first["tid"], 1);
-        assert_eq!(first["ts"], 7.0);
     }
 }

@@ -273,7 +273,7 @@ const fn other(owner: Owner) -> Owner {
 }
 
 /// Whether a value enables or unmasks.
-fn is_on(register: Register, value: u64) -> bool {
+pub(crate) fn is_on(register: Register, value: u64) -> bool {
     match register {
         Register::Scontrol => Scontrol::from(value).enable(),
         Register::Simp | Register::Siefp | Register::Sirbp => PageRegister::from(value).enabled(),
