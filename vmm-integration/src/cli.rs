@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::backend::{Irqchip, Wish};
 use crate::enlightenments::Enlightenments;
-use crate::{boot, demo, hostile, scenario};
+use crate::{boot, demo, hostile, scenario, teardown};
 
 /// Run guests with a complete Hyper-V SynIC, on any KVM
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ enum Command {
     Linux(scenario::LinuxArgs),
     /// Attack the SynIC by a guest that fuzzes it from all vCPUs, and see that nothing breaks
     Hostile(hostile::HostileArgs),
+    /// Replay how VMBus and MSHV take down the SynIC that they share, as they should and as they
+    /// should not, and see what the ownership rules say
+    Teardown(teardown::TeardownArgs),
 }
 
 /// How much the demo does, and how it reports.
@@ -243,6 +246,7 @@ impl Cli {
             Command::Boot(args) => boot::run(&args),
             Command::Linux(args) => scenario::run(&args),
             Command::Hostile(args) => hostile::run(&args),
+            Command::Teardown(args) => teardown::run(&args),
         };
         status.unwrap_or_else(|e| {
             eprintln!("Error: {e:#}");

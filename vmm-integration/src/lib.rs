@@ -33,6 +33,7 @@ mod hostile;
 mod hyperv_msrs;
 mod reference_time;
 mod scenario;
+mod teardown;
 mod vcpu;
 
 pub use cli::Cli;
