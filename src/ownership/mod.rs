@@ -31,7 +31,17 @@
 //! The driver side keeps 1 to 7 by construction; 8 concerns the consumer of the ring, which is why
 //! [`Claims`] hold the ring page but no read position. The hypervisor side sees 1, 2, 3, 4 and 7
 //! in the register writes, and 6 where it breaks 1; what a kernel does with its memory (5, 8) it
-//! cannot see.
+//! cannot see. It names what it saw by a [`ViolationKind`]:
+//!
+//! | write, SCONTROL on unless it says otherwise | while | kind | rule |
+//! |---|---|---|---|
+//! | SIMP, SIEFP disabled | a SINT of its owner is unmasked | `PageDisabled` | 4; shared: 1 |
+//! | SIMP, SIEFP disabled, shared | its owner's SINTs are masked, the other driver's are not | `VmBusLeftFirst` | 7 |
+//! | SIMP, SIEFP moved or enabled again, shared | a SINT of its owner is unmasked | `PageRewritten` | 1 |
+//! | SIRBP disabled | SINT5 is unmasked | `PageDisabled` | 4 |
+//! | SCONTROL cleared by VMBus, which has left | MSHV uses the SynIC | `VmBusLeftFirst` | 7 |
+//! | SCONTROL cleared otherwise | something is in use | `OffWhileInUse` | 3 |
+//! | a teardown | SCONTROL is off | `WriteWhileOff` | 2 |
 
 mod access;
 mod driver;

@@ -6,8 +6,23 @@
 //! A hypervisor sees neither drivers nor intentions, only writes. The rules rest on one
 //! observation: a driver masks its own SINTs before anything else on its way out. So while a SINT
 //! is unmasked its owner has not begun to leave, and whoever takes something from under it is
-//! somebody else, or careless. A crashing or hibernating guest that switches off its VMBus half
-//! alone, with SCONTROL left on, breaks no rule.
+//! somebody else, or careless.
+//!
+//! # VMBus alone
+//!
+//! A crashing or hibernating Linux switches off VMBus's half on its current VP whatever MSHV does
+//! (`hv_crash_handler`, `hv_synic_suspend`): SINT2 masked, SIMP and SIEFP disabled, SCONTROL left
+//! on. On an L1VH with MSHV up its messages have nowhere to go from then on, so each of the two
+//! pages is reported as [`VmBusLeftFirst`](ViolationKind::VmBusLeftFirst). That includes SIEFP,
+//! though doorbells set no flags: MSHV has the page mapped, and what its owner switches off it may
+//! free.
+//!
+//! With [`ViolationPolicy::Refuse`](super::ViolationPolicy::Refuse) both pages stay on, at the
+//! addresses that the guest gave them. This costs the guest nothing that it counts on. Its SINT2 is
+//! masked, so VMBus gets no more interrupts; the old kernel's pages are left alone by a crash kernel
+//! and stay allocated in hibernation; and as VMBus's SINTs are masked, a crash kernel or a resuming
+//! one may move the pages to its own. With [`Fault`](super::ViolationPolicy::Fault) the crash
+//! handler gets a #GP for each.
 
 use super::{Criterion, Owner, Ownership, Role, Violation, ViolationKind};
 use crate::abi::{Bank, PageRegister, Register, RegisterId, SINT_COUNT, Scontrol, Sint, SintIndex};
@@ -148,7 +163,9 @@ impl Write<'_> {
     fn disables_page(&self) -> Option<Violation> {
         let row = self.row(self.register);
         let victim = row.dependant()?;
-        let sint = self.unmasked_sint(victim)?;
+        let Some(sint) = self.unmasked_sint(victim) else {
+            return self.leaves_first(row);
+        };
         let writer = if row.is_shared() {
             other(victim)
         } else {
@@ -156,6 +173,14 @@ impl Write<'_> {
         };
         let kind = ViolationKind::PageDisabled(sint);
         Some(self.violation(kind, Some(writer), Some(victim)))
+    }
+
+    /// The owner's SINTs are masked, so this is the owner itself, on its way out.
+    fn leaves_first(&self, row: Ownership) -> Option<Violation> {
+        let owner = row.switch.filter(|_| row.is_shared())?;
+        let victim = other(owner);
+        self.unmasked_sint(victim)?;
+        Some(self.violation(ViolationKind::VmBusLeftFirst, Some(owner), Some(victim)))
     }
 
     /// Of MSHV's SINTs only the doorbells deliver into the ring.

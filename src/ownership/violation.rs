@@ -49,7 +49,8 @@ pub enum ViolationKind {
     WriteWhileOff,
     /// SCONTROL was cleared while something of the victim's was in use: *last one out*.
     OffWhileInUse,
-    /// VMBus cleared SCONTROL before MSHV had left: *MSHV leaves first*.
+    /// VMBus switched off SCONTROL, or a page that MSHV maps as well, before MSHV had left: *MSHV
+    /// leaves first*. A crashing or hibernating guest does so on purpose.
     VmBusLeftFirst,
 }
 
@@ -81,7 +82,10 @@ impl fmt::Display for Violation {
                 )
             }
             ViolationKind::VmBusLeftFirst => {
-                write!(f, "{writer} cleared {register} before {victim} had left")
+                write!(
+                    f,
+                    "{writer} switched {register} off before {victim} had left"
+                )
             }
         }
     }
@@ -102,6 +106,20 @@ mod tests {
         };
         let text = "mshv disabled SIMP while SINT2 of vmbus is unmasked";
         assert_eq!(violation.to_string(), text);
+    }
+
+    #[test]
+    fn violation_display_of_the_wrong_order_fits_scontrol_and_pages() {
+        for register in [Register::Scontrol, Register::Simp] {
+            let violation = Violation {
+                kind: ViolationKind::VmBusLeftFirst,
+                register: RegisterId::plain(register),
+                writer: Some(Owner::VmBus),
+                victim: Some(Owner::Mshv),
+            };
+            let text = format!("vmbus switched {register} off before mshv had left");
+            assert_eq!(violation.to_string(), text);
+        }
     }
 
     #[test]

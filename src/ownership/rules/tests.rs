@@ -121,8 +121,9 @@ fn scontrol_cleared_with_both_up_is_somebodys() {
 fn vmbus_that_leaves_before_mshv_is_reported_and_so_is_mshv_cleanup() {
     let (mut vp, vmbus, mshv) = both_up();
     vmbus.exit(&mut vp).unwrap();
-    let left = (VmBusLeftFirst, Register::Scontrol, Some(VmBus), Mshv);
-    expect(&mut vp, &[left]);
+    let left = |register| (VmBusLeftFirst, register, Some(VmBus), Mshv);
+    let pages_then_scontrol = [Register::Simp, Register::Siefp, Register::Scontrol];
+    expect(&mut vp, &pages_then_scontrol.map(left));
 
     mshv.exit(&mut vp).unwrap();
     expect(
