@@ -28,7 +28,7 @@ use super::{Criterion, Owner, Ownership, Role, Violation, ViolationKind};
 use crate::abi::{Bank, PageRegister, Register, RegisterId, SINT_COUNT, Scontrol, Sint, SintIndex};
 
 /// The register values of one bank of one VP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SynicView {
     /// SCONTROL, laid out like [`Scontrol`].
     pub scontrol: u64,
