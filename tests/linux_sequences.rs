@@ -6,7 +6,9 @@
 use vm_synic::abi::Register::{Scontrol, Siefp, Simp, Sirbp};
 use vm_synic::ownership::Owner::{Mshv, VmBus};
 use vm_synic::ownership::SynicPage::{EventFlags, Message as MessagePage};
-use vm_synic::ownership::ViolationKind::{OffWhileInUse, PageDisabled, WriteWhileOff};
+use vm_synic::ownership::ViolationKind::{
+    OffWhileInUse, PageDisabled, VmBusLeftFirst, WriteWhileOff,
+};
 use vm_synic::test_utils::MockVm;
 use vm_synic::{
     Config, Criterion, Message, MessageType, MsrError, Role, SintAddr, SintIndex, ViolationPolicy,
@@ -167,15 +169,24 @@ fn kexec_leaves_in_linux_order_and_the_next_kernel_has_a_synic() {
 }
 
 #[test]
-fn crash_switches_vmbus_off_alone_and_the_crash_kernel_has_a_synic() {
-    let (vm, guest) = l1vh(ViolationPolicy::Fault);
-    guest.mask(SintIndex::VMBUS);
-    guest.set(Simp, 0).unwrap();
-    guest.set(Siefp, 0).unwrap();
-    let mut crash_kernel = vm.guest(VP);
-    crash_kernel.load(VmBus).unwrap();
-    check_vmbus(&vm, &crash_kernel);
-    assert_eq!(violations(&vm), []);
+fn crash_under_mshv_is_reported_and_the_crash_kernel_has_a_synic_whatever_the_policy() {
+    for (policy, outcome) in [
+        (ViolationPolicy::Observe, Ok(())),
+        (ViolationPolicy::Refuse, Ok(())),
+        (ViolationPolicy::Fault, Err(MsrError::Fault)),
+    ] {
+        let (vm, guest) = l1vh(policy);
+        let before = [Simp, Siefp].map(|register| guest.get(register));
+        guest.mask(SintIndex::VMBUS);
+        assert_eq!([Simp, Siefp].map(|page| guest.set(page, 0)), [outcome; 2]);
+        let after = [Simp, Siefp].map(|register| guest.get(register));
+        assert_eq!(after == before, policy != ViolationPolicy::Observe);
+        let mut crash_kernel = vm.guest(VP);
+        crash_kernel.load(VmBus).unwrap();
+        check_vmbus(&vm, &crash_kernel);
+        let pages = [(VmBusLeftFirst, Simp), (VmBusLeftFirst, Siefp)];
+        assert_eq!(violations(&vm), pages, "{policy:?}");
+    }
 }
 
 /// What MSHV did at its exit before it knew of VMBus: it switched off all there is.

@@ -7,6 +7,8 @@
 //! outside [`Claims`], so a VP that goes offline and comes back is initialised again like a new
 //! one, also when VMBus refuses to let it go after MSHV has already left.
 
+#[cfg(test)]
+pub(super) mod flaw;
 mod run;
 
 use self::{
@@ -18,12 +20,15 @@ use crate::abi::{Register, RegisterId, Sint, SintIndex};
 
 /// One of the two drivers, in a partition of a given role; the same for all its VPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Driver {
     owner: Owner,
     role: Role,
     criterion: Criterion,
     vector: u8,
     auto_eoi: bool,
+    #[cfg(test)]
+    flaw: Option<flaw::Flaw>,
 }
 
 impl Driver {
@@ -35,6 +40,8 @@ impl Driver {
             criterion,
             vector: 0xF3,
             auto_eoi: false,
+            #[cfg(test)]
+            flaw: None,
         }
     }
 
@@ -68,7 +75,11 @@ impl Driver {
         }
     }
 
-    const fn order(&self) -> &'static Order {
+    fn order(&self) -> &'static Order {
+        #[cfg(test)]
+        if let Some(order) = self.flaw.and_then(flaw::Flaw::order) {
+            return order;
+        }
         match self.owner {
             Owner::VmBus => &VMBUS,
             Owner::Mshv => &MSHV,
@@ -83,7 +94,19 @@ impl Driver {
     }
 
     fn row(&self, register: Register) -> Ownership {
-        Ownership::of(self.role, self.criterion, self.id(register))
+        let row = Ownership::of(self.role, self.criterion, self.id(register));
+        #[cfg(test)]
+        let row = self.flaw.map_or(row, |flaw| flaw.row(register, row));
+        row
+    }
+
+    /// Whether disabling the register clears the page address as well.
+    fn forgets_base(&self, register: Register) -> bool {
+        #[cfg(test)]
+        if self.flaw == Some(flaw::Flaw::KeepsBase) {
+            return false;
+        }
+        self.row(register).clears_base()
     }
 
     /// `sint` with this driver's interrupt settings, unmasked.
@@ -99,6 +122,7 @@ impl Driver {
 /// It is what an exit undoes, and all that it undoes. Page handles leave with it, so none is left
 /// behind to be used after the exit.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[must_use = "dropped claims leave the SynIC switched on; call `exit`"]
 pub struct Claims<P> {
     driver: Driver,
@@ -107,6 +131,7 @@ pub struct Claims<P> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Held<P> {
     page: Page,
     gpa: u64,
@@ -153,6 +178,15 @@ impl<P> Claims<P> {
         }
     }
 
+    /// Whether a way out has to switch this register off.
+    fn must_undo(&self, register: Register) -> bool {
+        #[cfg(test)]
+        if self.driver.flaw == Some(flaw::Flaw::UndoesUnasked) {
+            return self.driver.row(register).switch == Some(self.driver.owner);
+        }
+        self.has_switched_on(register)
+    }
+
     fn held(&self, page: Page) -> Option<&Held<P>> {
         self.pages.iter().find(|held| held.page == page)
     }
@@ -161,6 +195,7 @@ impl<P> Claims<P> {
 /// One step of an order. It applies where the table gives the driver the right, and on the way
 /// out where the claims say that it was done.
 #[derive(Clone, Copy)]
+#[cfg_attr(test, derive(Debug, PartialEq, Eq, Hash))]
 enum Step {
     /// Set the enable bit, or unmask.
     On(Register),
@@ -173,6 +208,7 @@ enum Step {
 }
 
 /// The steps of a driver.
+#[cfg_attr(test, derive(Debug, PartialEq, Eq, Hash))]
 struct Order {
     init: &'static [Step],
     exit: &'static [Step],

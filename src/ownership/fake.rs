@@ -141,7 +141,7 @@ impl SynicAccess for FakeVp {
 }
 
 impl SynicView {
-    fn set(&mut self, register: Register, value: u64) {
+    pub(super) fn set(&mut self, register: Register, value: u64) {
         match register {
             Register::Scontrol => self.scontrol = value,
             Register::Simp => self.simp = value,

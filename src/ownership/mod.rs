@@ -48,6 +48,8 @@ mod driver;
 #[cfg(test)]
 mod fake;
 mod ledger;
+#[cfg(test)]
+mod model;
 mod role;
 mod rules;
 mod table;

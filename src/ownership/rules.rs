@@ -17,18 +17,21 @@
 //! though doorbells set no flags: MSHV has the page mapped, and what its owner switches off it may
 //! free.
 //!
-//! With [`ViolationPolicy::Refuse`](super::ViolationPolicy::Refuse) both pages stay on, at the
-//! addresses that the guest gave them. This costs the guest nothing that it counts on. Its SINT2 is
-//! masked, so VMBus gets no more interrupts; the old kernel's pages are left alone by a crash kernel
-//! and stay allocated in hibernation; and as VMBus's SINTs are masked, a crash kernel or a resuming
-//! one may move the pages to its own. With [`Fault`](super::ViolationPolicy::Fault) the crash
-//! handler gets a #GP for each.
+//! With [`ViolationPolicy::Refuse`](super::ViolationPolicy::Refuse) both pages stay on where they
+//! are. This takes nothing from the guest that it counts on: SINT2 is masked, so VMBus hears no
+//! more; what is still written for MSHV goes to pages that a crash kernel does not use and that
+//! hibernation keeps; and to enable a page anew, somewhere else, is no violation once VMBus's SINTs
+//! are masked, so a crash kernel gets its own. With [`Fault`](super::ViolationPolicy::Fault) the
+//! crash handler takes a #GP for each page.
+//!
+//! SINT0 and SINT5 of a driver that died in a crash stay unmasked, and nobody tells the hypervisor
+//! that it is dead. A crash kernel that unloads VMBus is reported as well, until a reset.
 
 use super::{Criterion, Owner, Ownership, Role, Violation, ViolationKind};
 use crate::abi::{Bank, PageRegister, Register, RegisterId, SINT_COUNT, Scontrol, Sint, SintIndex};
 
 /// The register values of one bank of one VP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SynicView {
     /// SCONTROL, laid out like [`Scontrol`].
     pub scontrol: u64,

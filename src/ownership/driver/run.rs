@@ -54,7 +54,7 @@ impl<'a, A: SynicAccess> Run<'a, A> {
                 PageUse::Maps => self.map(page),
                 PageUse::Allocates => self.allocate(page),
             },
-            Off(register) if self.claims.has_switched_on(register) => self.switch_off(register),
+            Off(register) if self.claims.must_undo(register) => self.switch_off(register),
             Release(page) => {
                 self.release(page);
                 Ok(())
@@ -128,7 +128,7 @@ impl<'a, A: SynicAccess> Run<'a, A> {
 
     fn page_to_disable(&self, register: Register, before: PageRegister) -> PageRegister {
         let value = before.with_enabled(false);
-        if self.claims.driver.row(register).clears_base() {
+        if self.claims.driver.forgets_base(register) {
             value.with_page_number(0)
         } else {
             value

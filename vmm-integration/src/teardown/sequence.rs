@@ -121,6 +121,11 @@ impl Sequence {
             OffWhileInUse, PageDisabled, PageRewritten, VmBusLeftFirst, WriteWhileOff,
         };
         let sint2 = SintIndex::VMBUS;
+        // Where its pages were not let go, VMBus looks as if it were still there.
+        let last = match policy {
+            PolicyArg::Observe => VmBusLeftFirst,
+            PolicyArg::Refuse | PolicyArg::Fault => OffWhileInUse,
+        };
         let (always, if_it_took_effect) = match self {
             Self::Merged | Self::Root => (vec![], vec![]),
             Self::PrePatch => (
@@ -134,9 +139,11 @@ impl Sequence {
                 vec![SINT2, SIMP, SIEFP],
             ),
             Self::VmbusFirst => (
-                [SIMP, SIEFP, SCONTROL]
-                    .map(|register| (register, VmBusLeftFirst))
-                    .to_vec(),
+                vec![
+                    (SIMP, VmBusLeftFirst),
+                    (SIEFP, VmBusLeftFirst),
+                    (SCONTROL, last),
+                ],
                 vec![SINT0, SINT5, SIRBP],
             ),
         };
