@@ -39,11 +39,14 @@ pub enum Verdict {
 impl Finding {
     /// Judges a job by its own rules.
     pub fn new(job: Job, mut outcome: Outcome) -> Self {
-        if matches!(job.what, What::Demo { .. } | What::Hostile { .. }) {
+        if prints_report(&job.what) {
             take_report(&mut outcome);
         }
         let (passed, skipped) = match job.what {
-            What::Demo { .. } | What::Hostile { .. } | What::Linux { .. } => (0, None),
+            What::Demo { .. }
+            | What::Hostile { .. }
+            | What::Linux { .. }
+            | What::Teardown { .. } => (0, None),
             // QEMU's isa-debug-exit, with the values of "all passed" and "all skipped".
             What::Image { .. } => (1, Some(77)),
         };
@@ -57,11 +60,12 @@ impl Finding {
             What::Demo { .. } => demo_note(&outcome),
             What::Hostile { .. } => hostile_note(&outcome),
             What::Linux { .. } => linux_note(&outcome),
+            What::Teardown { .. } => teardown_note(&outcome),
             What::Image { .. } => image_note(&outcome),
         };
         let mut note = note.unwrap_or_default();
         if outcome.lost.is_some() {
-            note += "; second attempt, the virtual machine had panicked";
+            note += "; second attempt, the virtual machine had panicked or hung";
         }
         Self {
             job,
@@ -95,6 +99,14 @@ impl fmt::Display for Verdict {
             Self::TimedOut => "TIMEOUT",
         })
     }
+}
+
+/// Not to a file.
+fn prints_report(what: &What) -> bool {
+    matches!(
+        what,
+        What::Demo { .. } | What::Hostile { .. } | What::Teardown { .. }
+    )
 }
 
 /// What is printed is the report, of which only the faults are for people.
@@ -170,6 +182,20 @@ fn doorbell_notes(scenario: &Value) -> Vec<String> {
         ))
     });
     notes.into_iter().flatten().collect()
+}
+
+fn teardown_note(outcome: &Outcome) -> Option<String> {
+    let report = outcome.ended.report.as_ref()?;
+    let violations = report.get("violations")?.as_array()?.len();
+    let traffic = report.get("traffic")?.as_array()?;
+    let sum = |key: &str| -> u64 {
+        let counts = traffic.iter().filter_map(|vp| vp.get(key)?.as_u64());
+        counts.sum()
+    };
+    let (accepted, taken, refused) = (sum("accepted"), sum("taken"), sum("refused"));
+    Some(format!(
+        "{violations} violations; {accepted} messages accepted, {taken} taken, {refused} refused"
+    ))
 }
 
 fn image_note(outcome: &Outcome) -> Option<String> {

@@ -81,6 +81,13 @@ pub enum What {
         /// What happens to a write that breaks an ownership rule; `None`: the guest is no L1VH.
         l1vh: Option<PolicyArg>,
     },
+    /// `synic-vmm teardown`.
+    Teardown {
+        /// As synic-vmm takes it.
+        sequence: &'static str,
+        /// What happens to a write that breaks an ownership rule.
+        policy: PolicyArg,
+    },
     /// `synic-vmm boot --test-devices`.
     Image {
         /// A multiboot image.
@@ -96,13 +103,15 @@ impl Job {
         let mut words = vec![vmm];
         words.extend(self.what.words());
         let seconds = self.timeout.as_secs();
-        for (option, value) in [
-            ("--backend", self.setting.backend.to_owned()),
-            ("--irqchip", self.setting.irqchip.to_owned()),
-            ("--vcpus", self.vcpus.to_string()),
-        ] {
-            words.extend([option.into(), value.into()]);
+        if self.what.takes_setting() {
+            for (option, value) in [
+                ("--backend", self.setting.backend),
+                ("--irqchip", self.setting.irqchip),
+            ] {
+                words.extend([option.into(), value.into()]);
+            }
         }
+        words.extend(["--vcpus".into(), self.vcpus.to_string().into()]);
         if self.what.takes_timeout() {
             words.extend(["--timeout".into(), seconds.to_string().into()]);
         }
@@ -172,6 +181,14 @@ impl What {
                 }
                 words
             }
+            Self::Teardown { sequence, policy } => vec![
+                "teardown".into(),
+                "--json".into(),
+                "--sequence".into(),
+                (*sequence).into(),
+                "--policy".into(),
+                policy.to_string().into(),
+            ],
             Self::Image { path, arguments } => vec![
                 "boot".into(),
                 "--test-devices".into(),
@@ -183,6 +200,11 @@ impl What {
                 Word::Report,
             ],
         }
+    }
+
+    /// A teardown is the emulated SynIC's.
+    fn takes_setting(&self) -> bool {
+        !matches!(self, Self::Teardown { .. })
     }
 
     /// The others watch whether anything moves.
@@ -208,6 +230,7 @@ impl fmt::Display for What {
                 l1vh: Some(policy),
                 ..
             } => write!(f, "l1vh {scenario} on {kernel}, {policy}"),
+            Self::Teardown { sequence, policy } => write!(f, "teardown {sequence}, {policy}"),
             Self::Image { path, arguments } => {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 f.write_str(format!("{name} {arguments}").trim_end())

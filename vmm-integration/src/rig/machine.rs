@@ -94,8 +94,10 @@ impl Place for Nested {
         let order = translate(order, &self.machine.files)?;
         let mut outcome = self.attempt(&order, tell)?;
         // QEMU's SVM loses its way about once in a hundred guests and takes the kernel under KVM
-        // with it. No process in the machine may do that, so the order is not to blame: once more.
-        if outcome.ended.trouble.as_deref().is_some_and(has_panicked) {
+        // with it, or leaves it hanging, so that not even the agent can end the command. No process
+        // in the machine may do that, so the order is not to blame: once more.
+        let is_lost = |words: &str| has_panicked(words) || words.contains(HANGS);
+        if outcome.ended.trouble.as_deref().is_some_and(is_lost) {
             let lost = outcome.ended.trouble.take();
             outcome = self.attempt(&order, tell)?;
             outcome.lost = lost;
@@ -195,7 +197,7 @@ impl Running {
                         return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => bail!(self.last_words("hangs")),
+                Err(RecvTimeoutError::Timeout) => bail!(self.last_words(HANGS)),
                 Err(RecvTimeoutError::Disconnected) => bail!(self.last_words("has ended")),
             }
         }
@@ -257,6 +259,7 @@ const OPTIONS: [&str; 12] = [
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable \
                        no_timer_check noreplace-smp cryptomgr.notests lsm=capability \
                        random.trust_cpu=on";
+const HANGS: &str = "hangs";
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// Between the end that the agent makes of a command and the one that is made of the machine.
 const GRACE: Duration = Duration::from_secs(30);

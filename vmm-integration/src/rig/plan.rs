@@ -13,6 +13,7 @@ use super::cli::{Backend, Irqchip, L1vhArgs, LinuxArgs, MatrixArgs, Vcpus, Ways,
 use super::job::{Job, Setting, What, images, matrix};
 use super::kernel::Kernel;
 use super::site::Site;
+use crate::cli::PolicyArg;
 use crate::scenario::{Scenario, Scenarios};
 use vm_synic::Role;
 
@@ -73,7 +74,7 @@ pub fn l1vh(args: &L1vhArgs, site: &Site) -> Result<Vec<Job>> {
         args.doorbells / 2
     );
     let scenarios = args.scenario.for_guest(Role::L1vh, u32::MAX)?.0;
-    linux_matrix(&[kernel], &scenarios, &ways, |kernel, scenario| {
+    let mut jobs = linux_matrix(&[kernel], &scenarios, &ways, |kernel, scenario| {
         let program = args.program.as_deref();
         Ok(What::Linux {
             kernel: kernel.name.clone(),
@@ -83,7 +84,23 @@ pub fn l1vh(args: &L1vhArgs, site: &Site) -> Result<Vec<Job>> {
             cmdline: cmdline.trim_start().to_owned(),
             l1vh: Some(args.policy),
         })
-    })
+    })?;
+    jobs.extend(teardowns(&ways));
+    Ok(jobs)
+}
+
+/// A bare-metal guest that replays what Linux did before it knew better, and what it does.
+fn teardowns(ways: &Ways) -> Vec<Job> {
+    let replays = [
+        ("pre-patch", PolicyArg::Observe),
+        ("pre-patch", PolicyArg::Refuse),
+        ("vmbus-first", PolicyArg::Observe),
+        ("merged", PolicyArg::Fault),
+        ("root", PolicyArg::Fault),
+    ];
+    let whats = replays.map(|(sequence, policy)| What::Teardown { sequence, policy });
+    let timeout = timeout(ways, TEARDOWN_TIMEOUT);
+    matrix(&whats, &ways.settings(), &ways.vcpus(1), timeout)
 }
 
 /// All of it, or the part that a quick check takes.
@@ -214,6 +231,7 @@ const QUICK_DEMO_COUNT: u32 = 5000;
 /// Seconds.
 const ATTACK: u64 = 60;
 const QUICK_ATTACK: u64 = 3;
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 const DEMO_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest one counts to ten million seven times: 16 s on an idle machine.
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(180);

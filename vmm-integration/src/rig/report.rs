@@ -21,10 +21,12 @@ pub fn json(findings: &[Finding]) -> Value {
 
 /// The ledger's entries of register writes that broke a rule, each with the job that saw it.
 fn violations(finding: &Finding) -> Vec<Value> {
-    let report = finding.outcome.ended.report.iter();
-    let scenarios = report.flat_map(|report| list_at(report, "/scenarios"));
-    let vps = scenarios.flat_map(|scenario| list_at(scenario, "/synic/vps"));
-    let entries = vps.flat_map(|vp| list_at(vp, "/violations"));
+    let Some(report) = &finding.outcome.ended.report else {
+        return Vec::new();
+    };
+    let vps = list_at(report, "/scenarios").flat_map(|scenario| list_at(scenario, "/synic/vps"));
+    let of_linux = vps.flat_map(|vp| list_at(vp, "/violations"));
+    let entries = of_linux.chain(list_at(report, "/violations"));
     let job = finding.job.to_string();
     let of_job = |entry: &Value| json!({ "job": job, "entry": entry });
     entries.map(of_job).collect()
