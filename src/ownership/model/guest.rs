@@ -159,12 +159,9 @@ impl Guest {
         self.plan == Plan::Run && are_still(modules) && cpus.all(|is_still| is_still)
     }
 
-    /// Both drivers run on all VPs.
-    pub fn is_all_up(&self) -> bool {
-        let is_up = |vp: &Vp| {
-            let slots = (&vp.vmbus, &vp.mshv);
-            vp.job.is_none() && matches!(slots, (Slot::In(_), Slot::In(_)))
-        };
+    /// A driver is on all VPs, and nothing is under way there.
+    pub fn is_up_everywhere(&self, owner: Owner) -> bool {
+        let is_up = |vp: &Vp| vp.job.is_none() && matches!(vp.slot(owner), Slot::In(_));
         self.vps.iter().all(is_up)
     }
 

@@ -6,41 +6,41 @@
 //! One VP is enough for these.
 
 use super::super::{Criterion, Driver, Owner, Role, ViolationKind, driver::flaw::Flaw};
-use super::l1vh::L1vh;
+use super::parent::Parent;
 use super::properties::{I1, I2, I3, I4, I5, I6, I7, LOUD, QUIET};
 use super::visit;
 use std::collections::BTreeSet;
 
-fn one_vp() -> L1vh {
-    L1vh::new(1, Criterion::Linux72)
+fn one_vp() -> Parent {
+    Parent::new(Role::L1vh, 1, Criterion::Linux72)
 }
 
-fn with_vmbus(flaw: Flaw) -> L1vh {
+fn with_vmbus(flaw: Flaw) -> Parent {
     let sound = one_vp();
-    L1vh {
+    Parent {
         vmbus: sound.vmbus.with_flaw(flaw),
         ..sound
     }
 }
 
-fn with_mshv(flaw: Flaw) -> L1vh {
+fn with_mshv(flaw: Flaw) -> Parent {
     let sound = one_vp();
-    L1vh {
+    Parent {
         mshv: sound.mshv.with_flaw(flaw),
         ..sound
     }
 }
 
 /// VMBus's hotplug callback runs before MSHV's.
-fn vmbus_first() -> L1vh {
-    L1vh {
+fn vmbus_first() -> Parent {
+    Parent {
         leaves_first: Owner::VmBus,
         ..one_vp()
     }
 }
 
 #[track_caller]
-fn expect(model: L1vh, broken: &[&'static str]) {
+fn expect(model: Parent, broken: &[&'static str]) {
     let (_, seen, _) = visit(model);
     assert_eq!(seen, broken.iter().copied().collect::<BTreeSet<_>>());
 }
@@ -105,7 +105,7 @@ fn vmbus_that_leaves_when_mshv_has_not_breaks_i7_and_what_follows_from_it() {
 #[test]
 fn mshv_of_old_when_it_is_on_an_l1vh_breaks_what_the_rules_were_made_for() {
     let mshv = Driver::new(Owner::Mshv, Role::Root, Criterion::Linux72);
-    let model = L1vh { mshv, ..one_vp() };
+    let model = Parent { mshv, ..one_vp() };
     expect(model, &[I1, I2, I3, I4, I6]);
 }
 
@@ -113,40 +113,40 @@ fn mshv_of_old_when_it_is_on_an_l1vh_breaks_what_the_rules_were_made_for() {
 fn rules_that_cover_bring_up_when_scontrol_is_off_raise_false_alarms() {
     let sound = one_vp();
     let rules = sound.rules.strict_bring_up(true);
-    expect(L1vh { rules, ..sound }, &[QUIET]);
+    expect(Parent { rules, ..sound }, &[QUIET]);
 }
 
 #[test]
 fn rules_without_the_wrong_order_when_the_guest_crashes_miss_it() {
     let deaf_to = |kind| matches!(kind, ViolationKind::VmBusLeftFirst);
     let sound = one_vp();
-    expect(L1vh { deaf_to, ..sound }, &[LOUD]);
+    expect(Parent { deaf_to, ..sound }, &[LOUD]);
 }
 
 #[test]
 fn rules_without_disabled_pages_when_simp_goes_too_early_miss_it() {
     let deaf_to = |kind| matches!(kind, ViolationKind::PageDisabled(_));
     let flawed = with_vmbus(Flaw::PageBeforeMask);
-    expect(L1vh { deaf_to, ..flawed }, &[I4, LOUD]);
+    expect(Parent { deaf_to, ..flawed }, &[I4, LOUD]);
 }
 
 #[test]
 fn rules_without_rewritten_pages_when_mshv_enables_simp_miss_it() {
     let deaf_to = |kind| matches!(kind, ViolationKind::PageRewritten(_));
     let flawed = with_mshv(Flaw::HandsOn);
-    expect(L1vh { deaf_to, ..flawed }, &[I1, LOUD]);
+    expect(Parent { deaf_to, ..flawed }, &[I1, LOUD]);
 }
 
 #[test]
 fn rules_without_use_when_scontrol_goes_too_early_miss_it() {
     let deaf_to = |kind| matches!(kind, ViolationKind::OffWhileInUse);
     let flawed = with_vmbus(Flaw::ScontrolTooEarly);
-    expect(L1vh { deaf_to, ..flawed }, &[I2, I3, LOUD]);
+    expect(Parent { deaf_to, ..flawed }, &[I2, I3, LOUD]);
 }
 
 #[test]
 fn rules_without_writes_while_off_when_vmbus_leaves_first_miss_them() {
     let deaf_to = |kind| matches!(kind, ViolationKind::WriteWhileOff);
     let flawed = vmbus_first();
-    expect(L1vh { deaf_to, ..flawed }, &[I2, I3, I7, LOUD]);
+    expect(Parent { deaf_to, ..flawed }, &[I2, I3, I7, LOUD]);
 }

@@ -3,9 +3,9 @@
 
 //! What holds of each state, and what must be reached.
 
-use super::super::Owner;
-use super::guest::{Cpu, Guest, Life, Plan, Slot};
-use super::l1vh::L1vh;
+use super::super::{Owner, Role};
+use super::guest::{Cpu, Guest, Life, Plan, Slot, Vp};
+use super::parent::Parent;
 use super::replay::Task;
 use super::spec::Faults;
 use stateright::Property;
@@ -20,8 +20,8 @@ pub(super) const I7: &str = "I7: MSHV has left a VP before VMBus begins to";
 pub(super) const QUIET: &str = "rules: what breaks nothing is not reported";
 pub(super) const LOUD: &str = "rules: what breaks something is reported";
 
-/// All properties.
-pub(super) fn all() -> Vec<Property<L1vh>> {
+/// All properties of a model of this role.
+pub(super) fn all(role: Role) -> Vec<Property<Parent>> {
     let mut properties = vec![
         Property::always(I1, |_, guest: &Guest| !guest.faults.has(Faults::I1)),
         Property::always(I2, |_, guest: &Guest| !guest.faults.has(Faults::I2)),
@@ -34,52 +34,60 @@ pub(super) fn all() -> Vec<Property<L1vh>> {
         Property::always(LOUD, |_, guest: &Guest| !guest.faults.has(Faults::UNSEEN)),
     ];
     properties.extend(reached());
+    if role == Role::L1vh {
+        properties.extend(reached_on_l1vh());
+    }
     properties
 }
 
 /// A model that gets nowhere would keep every promise.
-fn reached() -> Vec<Property<L1vh>> {
+fn reached() -> Vec<Property<Parent>> {
     vec![
-        Property::sometimes("both drivers run on all VPs", |_, g: &Guest| {
-            g.is_all_up() && g.mshv == Life::Loaded
+        Property::sometimes("MSHV runs on all VPs", |_, guest: &Guest| {
+            guest.mshv == Life::Loaded && guest.is_up_everywhere(Owner::Mshv)
         }),
         Property::sometimes(
             "a load that failed on one VP leaves another",
-            |_, g: &Guest| {
-                g.mshv == Life::RollingBack
-                    && runs(g, Owner::Mshv, |task| matches!(task, Task::Exit(_)))
+            |model: &Parent, guest: &Guest| {
+                let goes = |vp: &Vp| vp.job.is_some() && matches!(vp.mshv, Slot::In(_));
+                let is_left = guest.mshv == Life::RollingBack && guest.vps.iter().any(goes);
+                is_left || model.vps == 1
             },
         ),
-        Property::sometimes(
-            "a CPU is offline while both drivers are loaded",
-            |_, g: &Guest| g.vps.iter().any(|vp| vp.cpu == Cpu::Offline) && g.mshv == Life::Loaded,
-        ),
-        Property::sometimes(
-            "MSHV comes back where VMBus refused to go",
-            |_, g: &Guest| {
-                let is_back = |vp: &super::guest::Vp| {
-                    vp.cpu == Cpu::ComingUp && matches!(vp.vmbus, Slot::In(_))
-                };
-                g.vps.iter().any(is_back) && runs(g, Owner::Mshv, |task| *task == Task::Init)
-            },
-        ),
-        Property::sometimes("an undo or an exit has failed itself", |_, g: &Guest| {
+        Property::sometimes("a CPU is offline with MSHV loaded", |_, guest: &Guest| {
+            let is_offline = |vp: &Vp| vp.cpu == Cpu::Offline;
+            guest.mshv == Life::Loaded && guest.vps.iter().any(is_offline)
+        }),
+        Property::sometimes("an undo or an exit has failed", |_, guest: &Guest| {
             let is_left = |slot: &Slot| matches!(slot, Slot::Left(_));
-            g.vps
-                .iter()
-                .any(|vp| is_left(&vp.vmbus) || is_left(&vp.mshv))
+            let mut vps = guest.vps.iter();
+            vps.any(|vp| is_left(&vp.vmbus) || is_left(&vp.mshv))
         }),
-        Property::sometimes("a reboot has begun with VMBus live", |_, g: &Guest| {
-            g.plan == Plan::Rebooted && g.vmbus == Life::Loaded
+        Property::sometimes("kexec has come to the next kernel", |_, guest: &Guest| {
+            guest.plan == Plan::NextKernel
         }),
-        Property::sometimes("kexec has come to the next kernel", |_, g: &Guest| {
-            g.plan == Plan::NextKernel
+    ]
+}
+
+fn reached_on_l1vh() -> Vec<Property<Parent>> {
+    vec![
+        Property::sometimes("both drivers run on all VPs", |_, guest: &Guest| {
+            let is_up = |owner| guest.is_up_everywhere(owner);
+            guest.mshv == Life::Loaded && is_up(Owner::VmBus) && is_up(Owner::Mshv)
         }),
-        Property::sometimes("a crash under MSHV was reported", |_, g: &Guest| {
-            g.plan == Plan::Crash && g.reported
+        Property::sometimes("MSHV comes back where VMBus refused", |_, guest: &Guest| {
+            let is_back = |vp: &Vp| vp.cpu == Cpu::ComingUp && matches!(vp.vmbus, Slot::In(_));
+            let is_init = |task: &Task| *task == Task::Init;
+            guest.vps.iter().any(is_back) && runs(guest, Owner::Mshv, is_init)
         }),
-        Property::sometimes("a crash kernel has a SynIC", |_, g: &Guest| {
-            g.plan == Plan::CrashKernel && g.vmbus == Life::Loaded
+        Property::sometimes("a reboot has VMBus live", |_, guest: &Guest| {
+            guest.plan == Plan::Rebooted && guest.vmbus == Life::Loaded
+        }),
+        Property::sometimes("a crash under MSHV was reported", |_, guest: &Guest| {
+            guest.plan == Plan::Crash && guest.reported
+        }),
+        Property::sometimes("a crash kernel has a SynIC", |_, guest: &Guest| {
+            guest.plan == Plan::CrashKernel && guest.vmbus == Life::Loaded
         }),
     ]
 }

@@ -3,9 +3,9 @@
 
 //! The invariants, said once more without the ownership table: they hold the table to account.
 //!
-//! For an L1VH, where both drivers share one bank.
+//! For an L1VH, where both drivers share one bank, and for a root, where MSHV has it alone.
 
-use super::super::{Owner, SynicView, Violation};
+use super::super::{Owner, SynicView, Violation, ViolationKind};
 use super::replay::{Handle, Job, Task};
 use crate::abi::{PageRegister, Register, Scontrol, Sint, SintIndex};
 
@@ -63,6 +63,8 @@ pub(super) struct Written<'a> {
     pub job: &'a Job,
     /// What the job has written before.
     pub earlier: &'a [Register],
+    /// Whose SIMP, SIEFP and SCONTROL are.
+    pub owns_pages: Owner,
     pub mshv_is_there: bool,
     pub before: &'a SynicView,
     pub after: &'a SynicView,
@@ -81,8 +83,8 @@ impl Written<'_> {
         faults.add_if(Faults::I4, self.is_unmasked_below());
         faults.add_if(Faults::I6, self.undoes_what_is_not_its_own());
         faults.add_if(Faults::I7, self.is_before_mshv());
-        let is_legal = faults == Faults::NONE && !self.may_be_reported();
-        faults.add_if(Faults::FALSE_ALARM, is_legal && self.report.is_some());
+        let is_alarm = self.report.is_some_and(|it| !self.may_be_reported(it.kind));
+        faults.add_if(Faults::FALSE_ALARM, faults == Faults::NONE && is_alarm);
         faults.add_if(
             Faults::UNSEEN,
             self.must_be_reported() && self.report.is_none(),
@@ -94,18 +96,18 @@ impl Written<'_> {
         self.register == register && is_on(self.before, register) && !is_on(self.after, register)
     }
 
-    fn is_page_of_both(&self) -> bool {
+    fn is_simp_or_siefp(&self) -> bool {
         matches!(self.register, Register::Simp | Register::Siefp)
     }
 
     fn is_hands_on(&self) -> bool {
-        let is_vmbus_own = self.is_page_of_both() || self.register == Register::Scontrol;
-        self.job.owner == Owner::Mshv && is_vmbus_own
+        let is_others = self.is_simp_or_siefp() || self.register == Register::Scontrol;
+        self.job.owner != self.owns_pages && is_others
     }
 
-    /// A VMBus whose init failed before it had set SCONTROL has no other time to take things back.
+    /// An init that fails before it has set SCONTROL has no other time to take things back.
     fn is_teardown_while_off(&self) -> bool {
-        let is_exempt = self.is_crash() || self.is_vmbus_before_scontrol();
+        let is_exempt = self.is_crash() || self.is_before_scontrol();
         let is_off = !is_on(self.before, Register::Scontrol);
         is_off && !is_exempt && (self.goes_off(self.register) || self.drops_address())
     }
@@ -115,7 +117,7 @@ impl Written<'_> {
         let is_still_off = |view| !is_on(view, self.register);
         let has_address =
             |view: &SynicView| view.get(self.register).is_some_and(|it| it >> 12 != 0);
-        self.is_page_of_both()
+        self.is_simp_or_siefp()
             && is_still_off(self.before)
             && is_still_off(self.after)
             && has_address(self.before)
@@ -123,7 +125,7 @@ impl Written<'_> {
     }
 
     fn takes_scontrol(&self) -> bool {
-        let is_entitled = self.job.owner == Owner::VmBus && self.job.had_scontrol();
+        let is_entitled = self.job.owner == self.owns_pages && self.job.had_scontrol();
         self.goes_off(Register::Scontrol) && (self.is_in_use() || !is_entitled)
     }
 
@@ -133,9 +135,12 @@ impl Written<'_> {
     }
 
     fn is_unmasked_below(&self) -> bool {
-        let has_lost_sint2 = self.goes_off(Register::Simp) || self.goes_off(Register::Siefp);
-        has_lost_sint2 && is_on(self.before, SINT2)
-            || self.goes_off(Register::Sirbp) && is_on(self.before, SINT5)
+        let owner_listens = match self.owns_pages {
+            Owner::VmBus => is_on(self.before, SINT2),
+            Owner::Mshv => mshv_listens(self.before),
+        };
+        let loses_page = self.goes_off(Register::Simp) || self.goes_off(Register::Siefp);
+        loses_page && owner_listens || self.goes_off(Register::Sirbp) && is_on(self.before, SINT5)
     }
 
     fn undoes_what_is_not_its_own(&self) -> bool {
@@ -152,30 +157,35 @@ impl Written<'_> {
         self.job.task == Task::Crash
     }
 
-    fn is_vmbus_before_scontrol(&self) -> bool {
-        self.job.owner == Owner::VmBus && !self.job.had_scontrol()
+    fn is_before_scontrol(&self) -> bool {
+        self.job.owner == self.owns_pages && !self.job.had_scontrol()
     }
 
-    fn may_be_reported(&self) -> bool {
-        let is_undone_while_off = self.is_vmbus_before_scontrol()
-            && self.goes_off(self.register)
-            && !is_on(self.before, Register::Scontrol);
-        self.is_crash() || self.crashed && mshv_listens(self.before) || is_undone_while_off
+    /// What is reported of a crash, and what the two exemptions from I2 look like from outside.
+    fn may_be_reported(&self, kind: ViolationKind) -> bool {
+        let is_off = !is_on(self.before, Register::Scontrol);
+        let is_exempt = self.is_crash() || self.is_before_scontrol();
+        match kind {
+            // A crash kernel cannot tell the hypervisor that the MSHV before it is dead.
+            ViolationKind::VmBusLeftFirst => self.crashed && mshv_listens(self.before),
+            ViolationKind::WriteWhileOff => is_off && is_exempt && self.goes_off(self.register),
+            _ => false,
+        }
     }
 
     /// MSHV enables or moves a page that VMBus receives messages in.
     fn is_page_rewritten(&self) -> bool {
         let stays_on = is_on(self.before, self.register) && is_on(self.after, self.register);
-        self.is_hands_on() && self.is_page_of_both() && stays_on && is_on(self.before, SINT2)
+        self.is_hands_on() && self.is_simp_or_siefp() && stays_on && is_on(self.before, SINT2)
     }
 
     fn must_be_reported(&self) -> bool {
         let is_on_now = is_on(self.before, Register::Scontrol);
         let goes_off = self.goes_off(self.register);
-        let page_lost = is_on_now && goes_off && self.is_page_of_both();
+        let page_lost = is_on_now && goes_off && self.is_simp_or_siefp();
         let takes_from_mshv = page_lost && mshv_listens(self.before);
         // A page that goes off while SCONTROL is off may be a root's failed init.
-        let is_seen_while_off = self.is_teardown_while_off() && !self.is_page_of_both();
+        let is_seen_while_off = self.is_teardown_while_off() && !self.is_simp_or_siefp();
         is_seen_while_off
             || is_on_now && (self.is_unmasked_below() || self.is_page_rewritten())
             || self.goes_off(Register::Scontrol) && self.is_in_use()

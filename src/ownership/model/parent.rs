@@ -3,20 +3,18 @@
 
 //! The model: which steps are possible, and what each does.
 
-use super::super::{Criterion, Driver, Owner, Role, Rules, ViolationKind};
+use super::super::{Criterion, Driver, Owner, Role, Rules, SynicView, ViolationKind};
 use super::guest::{Cpu, Guest, Life, Plan, Slot};
 use super::replay::{Access, Job, Standing, Task};
 use super::spec::{Faults, Written, is_freed_in_use, is_left_changed, is_on};
-use crate::abi::{Bank, Register, RegisterId};
+use crate::abi::{Bank, Register};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-/// How many accesses of one init or exit may fail: one, and one of its undo.
-const FAILURES: u32 = 2;
-
-/// One L1VH, its drivers and its hypervisor.
-pub(super) struct L1vh {
+/// A partition that MSHV runs in, an L1VH or a root: its drivers and its hypervisor.
+pub(super) struct Parent {
+    pub role: Role,
     pub vps: usize,
     pub vmbus: Driver,
     pub mshv: Driver,
@@ -25,9 +23,12 @@ pub(super) struct L1vh {
     pub deaf_to: fn(ViolationKind) -> bool,
     /// Whose exit runs first when a CPU goes down.
     pub leaves_first: Owner,
-    /// Accesses that were the first of their job to fail: whose, in an init or not, which.
-    pub failed: Mutex<BTreeSet<(&'static str, bool, u8)>>,
+    /// Accesses that were the first of their job to fail.
+    pub failed: Mutex<BTreeSet<Failed>>,
 }
+
+/// Whose access, in an init or not, what it was and to which register or its page.
+pub(super) type Failed = (&'static str, bool, &'static str, Register);
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,16 +49,25 @@ pub(super) enum Step {
     Crash(usize),
 }
 
-impl L1vh {
-    pub fn new(vps: usize, criterion: Criterion) -> Self {
+impl Parent {
+    pub fn new(role: Role, vps: usize, criterion: Criterion) -> Self {
         Self {
+            role,
             vps,
-            vmbus: Driver::new(Owner::VmBus, Role::L1vh, criterion),
-            mshv: Driver::new(Owner::Mshv, Role::L1vh, criterion),
-            rules: Rules::new(Role::L1vh, criterion),
+            vmbus: Driver::new(Owner::VmBus, role, criterion),
+            mshv: Driver::new(Owner::Mshv, role, criterion),
+            rules: Rules::new(role, criterion),
             deaf_to: |_| false,
             leaves_first: Owner::Mshv,
             failed: Mutex::default(),
+        }
+    }
+
+    /// Whose SIMP, SIEFP and SCONTROL are.
+    fn owns_pages(&self) -> Owner {
+        match self.role {
+            Role::Root => Owner::Mshv,
+            _ => Owner::VmBus,
         }
     }
 
@@ -69,12 +79,12 @@ impl L1vh {
     }
 
     /// The job of a VP, or the one that is due there.
-    fn job(&self, guest: &Guest, index: usize) -> Option<Job> {
-        let vp = &guest.vps[index];
-        if vp.job.is_some() {
-            return vp.job.clone();
+    fn job(&self, guest: &mut Guest, index: usize) -> Option<Job> {
+        let job = guest.vps[index].job.take();
+        if job.is_some() {
+            return job;
         }
-        let (owner, claims) = guest.due(vp, self.leaves_first)?;
+        let (owner, claims) = guest.due(&guest.vps[index], self.leaves_first)?;
         let task = claims.map_or(Task::Init, |claims| Task::Exit(claims.clone()));
         Some(begin(guest, index, owner, task))
     }
@@ -87,28 +97,30 @@ impl L1vh {
             self.note_failure(&job, access)?;
             job.refused |= 1 << job.done;
         } else {
-            self.take_effect(guest, index, &job, &standing, access);
+            self.take_effect(guest, index, &job, &standing.written, access);
         }
         job.done += 1;
         let standing = self.standing(&job);
         if standing.next.is_some() {
             guest.vps[index].job = Some(job);
         } else {
-            guest.vps[index].job = None;
             end(guest, index, &job, standing);
         }
         Some(())
     }
 
-    /// `None` if the access cannot fail, or enough of the job has.
+    /// `None` if the access cannot fail.
     fn note_failure(&self, job: &Job, access: Access) -> Option<()> {
-        let can_fail = !matches!(access, Access::Release(_)) && job.task != Task::Crash;
-        if !can_fail || job.refused.count_ones() == FAILURES {
-            return None;
-        }
+        let (verb, register) = match access {
+            Access::Read(register) => ("read", register),
+            Access::Write(register, _) => ("write", register),
+            Access::Map(page) => ("map", page.register()),
+            Access::Allocate(page) => ("allocate", page.register()),
+            Access::Release(_) => return None,
+        };
         if !job.has_failed() {
-            let which = (job.owner.name(), job.task == Task::Init, job.done);
-            self.failed.lock().unwrap().insert(which);
+            let failed = (job.owner.name(), job.task == Task::Init, verb, register);
+            self.failed.lock().unwrap().insert(failed);
         }
         Some(())
     }
@@ -118,38 +130,27 @@ impl L1vh {
         guest: &mut Guest,
         index: usize,
         job: &Job,
-        standing: &Standing,
+        earlier: &[Register],
         access: Access,
     ) {
-        match access {
-            Access::Write(register, value) => {
-                self.write(guest, index, (job, standing), register, value);
-            }
-            Access::Release(handle) => {
-                let is_in_use = is_freed_in_use(&guest.vps[index].view, handle);
-                guest.faults.add_if(Faults::I5, is_in_use);
-            }
-            Access::Read(_) | Access::Map(_) | Access::Allocate(_) => {}
-        }
-    }
-
-    fn write(
-        &self,
-        guest: &mut Guest,
-        index: usize,
-        (job, standing): (&Job, &Standing),
-        register: Register,
-        value: u64,
-    ) {
         let vp = &guest.vps[index];
+        let (register, value) = match access {
+            Access::Write(register, value) => (register, value),
+            Access::Release(handle) => {
+                let is_in_use = is_freed_in_use(&vp.view, handle);
+                guest.faults.add_if(Faults::I5, is_in_use);
+                return;
+            }
+            Access::Read(_) | Access::Map(_) | Access::Allocate(_) => return,
+        };
         let mut after = vp.view;
         after.set(register, value);
         let report = self.rules.judge(Bank::Plain, &vp.view, register, value);
         let report = report.filter(|report| !(self.deaf_to)(report.kind));
-        debug_assert!(report.is_none_or(|r| r.register == RegisterId::plain(register)));
         let written = Written {
             job,
-            earlier: &standing.written,
+            earlier,
+            owns_pages: self.owns_pages(),
             mshv_is_there: vp.mshv != Slot::Out,
             before: &vp.view,
             after: &after,
@@ -181,6 +182,11 @@ impl L1vh {
         }
         Some(())
     }
+}
+
+/// One access of an init or exit, and one of its undo. The crash handler sees to no failures.
+fn may_fail(job: &Job) -> bool {
+    job.task != Task::Crash && job.refused.count_ones() < 2
 }
 
 /// The crash kernel has memory of its own.
@@ -255,14 +261,21 @@ fn roll_back(guest: &mut Guest, index: usize, owner: Owner) {
     }
 }
 
-impl Model for L1vh {
+impl Model for Parent {
     type State = Guest;
     type Action = Step;
 
-    /// SCONTROL is set at reset on Hyper-V, and clear elsewhere.
+    /// SCONTROL is set at reset on Hyper-V, and clear elsewhere. A root is given its pages.
     fn init_states(&self) -> Vec<Guest> {
-        let at_reset = |scontrol| super::super::SynicView {
+        let [simp, siefp, sirbp] = match self.role {
+            Role::Root => [0xA_1000, 0xA_2000, 0xA_3000],
+            _ => [0; 3],
+        };
+        let at_reset = |scontrol| SynicView {
             scontrol,
+            simp,
+            siefp,
+            sirbp,
             ..Default::default()
         };
         let guest = |scontrol| Guest::boot(vec![at_reset(scontrol); self.vps]);
@@ -273,7 +286,10 @@ impl Model for L1vh {
         for (index, vp) in guest.vps.iter().enumerate() {
             let due = guest.due(vp, self.leaves_first);
             if vp.job.is_some() || due.is_some() {
-                steps.extend([Step::Access(index), Step::Fail(index)]);
+                steps.push(Step::Access(index));
+                if vp.job.as_ref().is_none_or(may_fail) {
+                    steps.push(Step::Fail(index));
+                }
             }
             let is_vmbus_to_leave = matches!(due, Some((Owner::VmBus, Some(_))));
             let may_refuse = vp.cpu == Cpu::GoingDown && matches!(vp.vmbus, Slot::In(_));
@@ -302,20 +318,22 @@ impl Model for L1vh {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        super::properties::all()
+        super::properties::all(self.role)
     }
 }
 
-impl L1vh {
+impl Parent {
     fn quiet_actions(&self, guest: &Guest, steps: &mut Vec<Step>) {
+        let has_vmbus = self.role == Role::L1vh;
         match (guest.vmbus, guest.mshv) {
-            (Life::Absent, _) => steps.push(Step::Load(Owner::VmBus)),
+            (Life::Absent, Life::Absent) if !has_vmbus => steps.push(Step::Load(Owner::Mshv)),
+            (Life::Absent, _) if has_vmbus => steps.push(Step::Load(Owner::VmBus)),
             (_, Life::Absent) => {
                 steps.extend([Step::Load(Owner::Mshv), Step::Unload(Owner::VmBus)]);
             }
             _ => steps.push(Step::Unload(Owner::Mshv)),
         }
-        if guest.vmbus == Life::Loaded {
+        if guest.vmbus == Life::Loaded || guest.mshv == Life::Loaded {
             let plans = [Plan::Reboot, Plan::Kexec];
             steps.extend(plans.map(Step::Shutdown));
         }
