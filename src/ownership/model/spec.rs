@@ -105,11 +105,20 @@ impl Written<'_> {
         self.job.owner != self.owns_pages && is_others
     }
 
-    /// An init that fails before it has set SCONTROL has no other time to take things back.
     fn is_teardown_while_off(&self) -> bool {
-        let is_exempt = self.is_crash() || self.is_before_scontrol();
+        self.tears_down_while_off() && !self.may_tear_down_while_off()
+    }
+
+    fn tears_down_while_off(&self) -> bool {
         let is_off = !is_on(self.before, Register::Scontrol);
-        is_off && !is_exempt && (self.goes_off(self.register) || self.drops_address())
+        is_off && (self.goes_off(self.register) || self.drops_address())
+    }
+
+    /// A crash does not choose its time, and an init that fails before it has set SCONTROL has no
+    /// other time to take things back.
+    fn may_tear_down_while_off(&self) -> bool {
+        let is_before_scontrol = self.job.owner == self.owns_pages && !self.job.had_scontrol();
+        self.job.task == Task::Crash || is_before_scontrol
     }
 
     /// The second clean-up of a page that is disabled already.
@@ -153,22 +162,12 @@ impl Written<'_> {
         self.job.owner == Owner::VmBus && is_leaving && self.mshv_is_there
     }
 
-    fn is_crash(&self) -> bool {
-        self.job.task == Task::Crash
-    }
-
-    fn is_before_scontrol(&self) -> bool {
-        self.job.owner == self.owns_pages && !self.job.had_scontrol()
-    }
-
     /// What is reported of a crash, and what the two exemptions from I2 look like from outside.
     fn may_be_reported(&self, kind: ViolationKind) -> bool {
-        let is_off = !is_on(self.before, Register::Scontrol);
-        let is_exempt = self.is_crash() || self.is_before_scontrol();
         match kind {
             // A crash kernel cannot tell the hypervisor that the MSHV before it is dead.
             ViolationKind::VmBusLeftFirst => self.crashed && mshv_listens(self.before),
-            ViolationKind::WriteWhileOff => is_off && is_exempt && self.goes_off(self.register),
+            ViolationKind::WriteWhileOff => self.tears_down_while_off(),
             _ => false,
         }
     }
