@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A partition here has no VPs and no memory map yet. What needs them is answered by
-//! `HV_STATUS_INVALID_HYPERCALL_CODE`; [`Partition`] is where they would go, and the doorbells that
+//! `HV_STATUS_INVALID_HYPERCALL_CODE`; `Partition` is where they would go, and the doorbells that
 //! they would ring can be rung by the VMM: [`Hypervisor::child`].
 //!
 //! The guest is not trusted. All that it can make this hold is bounded by a number of partitions,

@@ -176,15 +176,15 @@ impl Boot {
             "hotplug" => self.hotplug = hotplug(event),
             "l1vh" => self.l1vh = true,
             "mshv-reload" => self.mshv.add(event),
-            "program" => self.to_program(|program| program.lines.push(event.text.clone())),
-            "program-end" => self.to_program(|program| program.status = event.number("status")),
+            "program" => self.with_program(|program| program.lines.push(event.text.clone())),
+            "program-end" => self.with_program(|program| program.status = event.number("status")),
             "complaint" => self.complaints.push(event.text.clone()),
             _ => {}
         }
     }
 
     /// Adds to the run that has not ended, or to a new one.
-    fn to_program(&mut self, add: impl Fn(&mut Program)) {
+    fn with_program(&mut self, add: impl Fn(&mut Program)) {
         if self
             .programs
             .last()
