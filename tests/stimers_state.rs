@@ -221,8 +221,8 @@ fn timeline_has_writes_and_expiries() {
     let events: Vec<_> = vm.manager.timeline().iter().map(|e| e.describe()).collect();
     let event = |name: &str, what: &str| (name.to_owned(), what.to_owned());
     let last = [
-        event("STIMER3_COUNT", "0x1f4"),
-        event("STIMER3_CONFIG", "0x1ed1"),
+        event("STIMER3_COUNT", "0x0 -> 0x1f4"),
+        event("STIMER3_CONFIG", "0x0 -> 0x1ed1"),
         event("STIMER3", "vector 0xed"),
     ];
     assert_eq!(events.last_chunk(), Some(&last));

@@ -15,11 +15,12 @@
     reason = "shared with the guest, which uses the rest"
 )]
 mod mailbox;
+mod picture;
 mod play;
 mod report;
 mod sequence;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -47,6 +48,9 @@ pub struct TeardownArgs {
     /// Write a timeline of the SynIC to this file, in the Chrome trace format
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Draw the register writes of the first VP into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub picture: Option<PathBuf>,
 }
 
 /// Replays it, and reports; status 1 if it did not come out as expected.
@@ -59,8 +63,15 @@ pub fn run(args: &TeardownArgs) -> Result<ExitCode> {
         println!("{}", report::text(args, &played, &faults));
     }
     if let (Some(path), Some(trace)) = (&args.trace, &played.trace) {
-        let written = std::fs::write(path, trace.to_string());
-        written.with_context(|| format!("Cannot write {}", path.display()))?;
+        write(path, &trace.to_string())?;
+    }
+    if let (Some(path), Some(vp)) = (&args.picture, played.synic.vps.first()) {
+        let title = format!("{:?}, policy {}, {}", args.sequence, args.policy, vp.index);
+        write(path, &picture::svg(&title, &vp.ledger))?;
     }
     Ok(ExitCode::from(u8::from(!faults.is_empty())))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
 }

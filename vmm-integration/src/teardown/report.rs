@@ -163,6 +163,7 @@ mod tests {
             vcpus: 1,
             json: false,
             trace: None,
+            picture: None,
         }
     }
 
