@@ -39,6 +39,25 @@ impl Register {
         matches!(self, Self::TimerConfig(_) | Self::TimerCount(_))
     }
 
+    /// Whether a value of it enables or unmasks; never, for a register without such a bit.
+    ///
+    /// ```
+    /// use vm_synic::SintIndex;
+    /// use vm_synic::abi::Register;
+    ///
+    /// assert!(Register::Simp.is_on(0x5001));
+    /// assert!(!Register::Sint(SintIndex::VMBUS).is_on(0x100F3));
+    /// ```
+    pub fn is_on(self, value: u64) -> bool {
+        match self {
+            Self::Scontrol => Scontrol::from(value).enable(),
+            Self::Simp | Self::Siefp | Self::Sirbp => PageRegister::from(value).enabled(),
+            Self::Sint(_) => !Sint::from(value).masked(),
+            Self::TimerConfig(_) | Self::TimerCount(_) => false,
+            Self::VpIndex | Self::Sversion | Self::Eom => false,
+        }
+    }
+
     /// CONFIG and COUNT of each timer alternate.
     fn of_timer(number: u32) -> Option<Self> {
         let timer = TimerIndex::try_from(number >> 1).ok()?;
@@ -107,6 +126,15 @@ impl RegisterId {
             _ => return None,
         };
         Some(Self { bank, register })
+    }
+
+    /// Its x86 MSR number, the inverse of [`from_msr`](Self::from_msr): a search, for whoever plays a
+    /// guest.
+    pub fn msr(self) -> Option<u32> {
+        let plain = MSR_BASE..MSR_TIMERS + 8;
+        let nested = MSR_BASE + NESTED_OFFSET..MSR_BASE + NESTED_OFFSET + 0x20;
+        let mut all = plain.chain(nested).chain([MSR_VP_INDEX]);
+        all.find(|msr| Self::from_msr(*msr) == Some(self))
     }
 
     /// The register behind an `HV_REGISTER_NAME`; `None` if it is not of the SynIC.

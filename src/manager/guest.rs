@@ -145,17 +145,25 @@ impl<AS: GuestSpace> SynicManager<AS> {
         Ok(())
     }
 
-    /// The next VP whose event ring is on, from one that the port's id gives, so that ports are
-    /// spread over the VPs and each stays with its own; or else the next there is.
-    pub(super) fn any_vp(&self, port: PortId) -> Option<&Vp<AS>> {
-        let first = port.get() as usize % self.vps.len().max(1);
-        let (before, from) = self.vps.split_at_checked(first)?;
-        let online = || {
-            let vps = from.iter().chain(before).filter_map(OnceLock::get);
-            vps.filter(|vp| vp.is_online())
-        };
+    /// The next VP whose event ring is on, or else the next there is.
+    fn any_vp(&self, port: PortId) -> Option<&Vp<AS>> {
+        self.vp_with_ring(port)
+            .or_else(|| self.online_from(port).next())
+    }
+
+    /// The next VP whose event ring is on.
+    pub(super) fn vp_with_ring(&self, port: PortId) -> Option<&Vp<AS>> {
         let has_ring = |vp: &&Vp<AS>| vp.synic(Bank::Plain).is_some_and(Synic::takes_doorbells);
-        online().find(has_ring).or_else(|| online().next())
+        self.online_from(port).find(has_ring)
+    }
+
+    /// All VPs, from one that the port's id gives: ports are spread over the VPs, and each stays
+    /// with its own.
+    fn online_from(&self, port: PortId) -> impl Iterator<Item = &Vp<AS>> {
+        let first = port.get() as usize % self.vps.len().max(1);
+        let vps = self.vps.iter().cycle().skip(first).take(self.vps.len());
+        let there = vps.filter_map(OnceLock::get);
+        there.filter(|vp| vp.is_online())
     }
 
     /// Tells the VMM where every SINT's interrupts go, after something else than the guest has

@@ -9,7 +9,6 @@ use crate::abi::{Bank, ConnectionId, HvStatus, PartitionId, PortId};
 use crate::error::Error;
 use crate::page::GuestSpace;
 use crate::routing::{ChildSpace, DoorbellPort, DoorbellSpec, DoorbellTarget, Registration};
-use crate::synic::Synic;
 use crate::vp::Vp;
 use std::sync::{Arc, OnceLock};
 
@@ -162,9 +161,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
         for (sint, id) in synic.stranded_ports() {
             let is_any_vps = |port: &Arc<DoorbellPort>| port.target == DoorbellTarget::AnyVp;
             let may_move = self.guest_ports.with(id.get().into(), is_any_vps);
-            let other = self.any_vp(id).filter(|_| may_move == Some(true));
-            let takes = |vp: &&Vp<AS>| vp.synic(Bank::Plain).is_some_and(Synic::takes_doorbells);
-            if let Some(other) = other.filter(takes) {
+            let other = self.vp_with_ring(id).filter(|_| may_move == Some(true));
+            if let Some(other) = other {
                 if synic.forget_port(sint, id) {
                     self.ring_on(other, sint, id);
                 }

@@ -10,7 +10,7 @@
 
 use super::{TimelineEvent, TimelineKind};
 use crate::abi::{RegisterId, VpIndex};
-use crate::ownership::{Owner, is_on};
+use crate::ownership::Owner;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -139,7 +139,7 @@ impl Trace {
             return;
         };
         let (was_on, stays_on) = [before, value]
-            .map(|value| is_on(register.register, value))
+            .map(|value| register.register.is_on(value))
             .into();
         let key = (event.vp, register);
         if was_on && !self.on.contains_key(&key) {

@@ -59,8 +59,6 @@ pub use access::{Action, Failure, SynicAccess, SynicPage};
 pub use driver::{Claims, Driver};
 pub use ledger::{Entry, Ledger};
 pub use role::{Criterion, Owner, Role};
-#[cfg(feature = "serde")]
-pub(crate) use rules::is_on;
 pub use rules::{Rules, SynicView};
 pub use table::{Ownership, PageUse};
 pub use violation::{Violation, ViolationKind, ViolationPolicy};

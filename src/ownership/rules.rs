@@ -28,12 +28,12 @@
 //! that it is dead. A crash kernel that unloads VMBus is reported as well, until a reset.
 
 use super::{Criterion, Owner, Ownership, Role, Violation, ViolationKind};
-use crate::abi::{Bank, PageRegister, Register, RegisterId, SINT_COUNT, Scontrol, Sint, SintIndex};
+use crate::abi::{Bank, PageRegister, Register, RegisterId, SINT_COUNT, Sint, SintIndex};
 
 /// The register values of one bank of one VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SynicView {
-    /// SCONTROL, laid out like [`Scontrol`].
+    /// SCONTROL, laid out like [`Scontrol`](crate::abi::Scontrol).
     pub scontrol: u64,
     /// SIMP, laid out like [`PageRegister`].
     pub simp: u64,
@@ -75,7 +75,7 @@ impl SynicView {
 
     fn is_on(&self, register: Register) -> bool {
         self.get(register)
-            .is_some_and(|value| is_on(register, value))
+            .is_some_and(|value| register.is_on(value))
     }
 }
 
@@ -127,7 +127,7 @@ impl Rules {
             before,
             register,
         };
-        let (was_on, stays_on) = (is_on(register, old), is_on(register, after));
+        let (was_on, stays_on) = (register.is_on(old), register.is_on(after));
         match register {
             Register::Scontrol if was_on && !stays_on => write.clears_scontrol(),
             Register::Scontrol => None,
@@ -275,24 +275,13 @@ const fn other(owner: Owner) -> Owner {
     }
 }
 
-/// Whether a value enables or unmasks.
-pub(crate) fn is_on(register: Register, value: u64) -> bool {
-    match register {
-        Register::Scontrol => Scontrol::from(value).enable(),
-        Register::Simp | Register::Siefp | Register::Sirbp => PageRegister::from(value).enabled(),
-        Register::Sint(_) => !Sint::from(value).masked(),
-        Register::TimerConfig(_) | Register::TimerCount(_) => false,
-        Register::VpIndex | Register::Sversion | Register::Eom => false,
-    }
-}
-
 /// Whether a write can only belong to a clean-up.
 ///
 /// Disabling SIMP or SIEFP is not enough: a root whose init fails takes them back before SCONTROL
 /// was ever set. But an address dropped from a page that is disabled already is the second of two
 /// clean-ups.
 fn tears_down(register: Register, before: u64, after: u64) -> bool {
-    let goes_off = is_on(register, before) && !is_on(register, after);
+    let goes_off = register.is_on(before) && !register.is_on(after);
     match register {
         Register::Simp | Register::Siefp => {
             let (before, after) = (PageRegister::from(before), PageRegister::from(after));

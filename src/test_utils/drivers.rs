@@ -4,7 +4,7 @@
 //! Linux's drivers on the VP: [`Driver`] over the manager's registers.
 
 use super::MockGuest;
-use super::guest::{PAGE, msr};
+use super::guest::PAGE;
 use crate::abi::{Register, RegisterId};
 use crate::error::MsrError;
 use crate::ownership::{Claims, Driver, Failure, Owner, SynicAccess, SynicPage};
@@ -104,11 +104,11 @@ impl<AS: GuestSpace> MockGuest<AS> {
     /// Panics where a register still points at a page that is freed.
     fn check_unused(&self, gpa: u64) {
         for register in [Register::Simp, Register::Siefp, Register::Sirbp] {
-            let used = msr(RegisterId {
+            let id = RegisterId {
                 bank: self.bank,
                 register,
-            })
-            .map(|msr| self.rdmsr(msr));
+            };
+            let used = id.msr().map(|msr| self.rdmsr(msr));
             assert_ne!(used, Some(Ok(gpa | 1)), "{register} points at a freed page");
         }
     }
@@ -119,12 +119,12 @@ impl<AS: GuestSpace> SynicAccess for MockGuest<AS> {
     type Page = MockPage;
 
     fn read(&mut self, register: RegisterId) -> Result<u64, MockError> {
-        let msr = msr(register).ok_or(MsrError::Fault)?;
+        let msr = register.msr().ok_or(MsrError::Fault)?;
         Ok(self.rdmsr(msr)?)
     }
 
     fn write(&mut self, register: RegisterId, value: u64) -> Result<(), MockError> {
-        let msr = msr(register).ok_or(MsrError::Fault)?;
+        let msr = register.msr().ok_or(MsrError::Fault)?;
         Ok(self.wrmsr(msr, value)?)
     }
 

@@ -251,7 +251,8 @@ impl<AS: GuestSpace> MockGuest<AS> {
 
     fn msr(&self, register: Register) -> u32 {
         let bank = self.bank;
-        msr(RegisterId { bank, register }).expect("the register has an MSR")
+        let id = RegisterId { bank, register };
+        id.msr().expect("the register has an MSR")
     }
 }
 
@@ -264,13 +265,6 @@ impl<AS: GuestSpace> fmt::Debug for MockGuest<AS> {
             .field("loaded", &self.loaded)
             .finish_non_exhaustive()
     }
-}
-
-/// The MSR of a register; the nested event ring page has none.
-pub(super) fn msr(id: RegisterId) -> Option<u32> {
-    let all = (0x4000_0080..0x4000_00B8).chain(0x4000_1080..0x4000_10A0);
-    all.chain([0x4000_0002])
-        .find(|msr| RegisterId::from_msr(*msr) == Some(id))
 }
 
 /// Pages that a kernel allocates; freed ones come back last in, first out.

@@ -14,6 +14,7 @@
 mod cpu;
 #[path = "../guest/drivers.rs"]
 mod drivers;
+mod frame;
 mod fuzz;
 mod fuzz_protocol;
 mod hypercalls;

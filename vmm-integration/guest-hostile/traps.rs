@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::Cpu;
 use crate::cpu::{MSR_X2APIC_EOI, write_msr};
 use crate::drivers;
+use crate::frame::Frame;
 use crate::fuzz_protocol::*;
 use crate::interrupt::sint_interrupt;
 use crate::memory::{byte, count, word};
@@ -18,19 +19,6 @@ core::arch::global_asm!(include_str!("entries.s"), options(att_syntax));
 
 unsafe extern "C" {
     fn trap_entries();
-}
-
-/// What `trap_common` and the CPU have pushed.
-#[repr(C)]
-struct Frame {
-    registers: [u64; 9],
-    vector: u64,
-    error: u64,
-    rip: u64,
-    cs: u64,
-    rflags: u64,
-    rsp: u64,
-    ss: u64,
 }
 
 /// All vectors but the exceptions that nothing here provokes.

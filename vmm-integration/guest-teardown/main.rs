@@ -13,6 +13,8 @@
 #[path = "../guest/cpu.rs"]
 #[allow(dead_code, reason = "the demo guest needs the rest")]
 mod cpu;
+#[path = "../guest-hostile/frame.rs"]
+mod frame;
 #[allow(dead_code, reason = "the host needs the rest")]
 mod mailbox;
 #[path = "../guest/memory.rs"]
@@ -30,6 +32,7 @@ use core::sync::atomic::{
 };
 
 use cpu::{MSR_GS_BASE, MSR_X2APIC_EOI, read_msr, write_msr};
+use frame::Frame;
 use mailbox::{Mailbox, VECTOR, WAKE_VECTOR, mailbox_gpa, page_gpa};
 use memory::{byte, count, dword, report, word};
 use protocol::FAULT_CRASH;
@@ -162,15 +165,6 @@ fn release_slot(slot: u64) {
     if byte(slot + 5).load(Relaxed) & 1 != 0 {
         write_msr(MSR_EOM, 0);
     }
-}
-
-/// What the entry of an exception and the CPU have pushed.
-#[repr(C)]
-struct Frame {
-    registers: [u64; 9],
-    vector: u64,
-    error: u64,
-    rip: u64,
 }
 
 /// Steps over a register write that was refused by #GP. Any other exception is a crash.

@@ -36,13 +36,9 @@ pub fn reload(modules: &[Module], options: &Options) -> Result<()> {
         watchdog::doing(format!("reloading {MODULE}, cycle {cycle}"));
         module.unload()?;
         vmbus::wait_for_heartbeat(1)?;
-        module.load()?;
-        check_device()?;
+        load(module)?;
     }
-    vmbus::wait_for_heartbeat(1)?;
-    let packets = traffic.stop()?;
-    say(&format!("mshv-reload cycles={cycles} packets={packets}"));
-    Ok(())
+    finish(traffic, cycles)
 }
 
 /// Runs the program that uses the device, and once more after a reload of the driver.
@@ -51,12 +47,21 @@ pub fn use_device(modules: &[Module], options: &Options) -> Result<()> {
     let traffic = Background::start(0)?;
     program::run(options)?;
     module.unload()?;
-    module.load()?;
-    check_device()?;
+    load(module)?;
     program::run(options)?;
+    finish(traffic, 1)
+}
+
+fn load(module: &Module) -> Result<()> {
+    module.load()?;
+    check_device()
+}
+
+/// Reports reloads that VMBus has lived through.
+fn finish(traffic: Background, cycles: u32) -> Result<()> {
     vmbus::wait_for_heartbeat(1)?;
     let packets = traffic.stop()?;
-    say(&format!("mshv-reload cycles=1 packets={packets}"));
+    say(&format!("mshv-reload cycles={cycles} packets={packets}"));
     Ok(())
 }
 

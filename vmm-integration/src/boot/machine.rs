@@ -81,4 +81,4 @@ pub fn add_vmbus(vm: &mut Vm, heartbeat: Duration) -> Result<Arc<VmbusHost>> {
 }
 
 /// How many of its last events each VP's timeline keeps.
-const TIMELINE_DEPTH: usize = 65_536;
+pub const TIMELINE_DEPTH: usize = 65_536;

@@ -22,7 +22,7 @@ use crate::vm::{RunningVm, Stop, Vm};
 use end::{End, Report};
 use image::Image;
 use machine::Machine;
-pub use machine::add_vmbus;
+pub use machine::{TIMELINE_DEPTH, add_vmbus};
 use progress::Progress;
 
 /// The exit status for whatever is not the guest's doing; a guest's own status is odd.
@@ -130,7 +130,8 @@ impl From<Stop> for End {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+/// Writes a file that the user has asked for.
+pub fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
 }
 

@@ -3,7 +3,6 @@
 
 //! The manager's ledger of register writes, in a few lines.
 
-use vm_synic::abi::Register;
 use vm_synic::ownership::Entry;
 use vm_synic::{Snapshot, VpSnapshot};
 
@@ -75,10 +74,7 @@ fn describe(entry: &Entry) -> String {
     format!("{} {state}{mark}", entry.register)
 }
 
-/// A SINT is on while it is not masked, everything else while it is enabled.
+/// Whether the write left its register on.
 fn is_on(entry: &Entry) -> bool {
-    match entry.register.register {
-        Register::Sint(_) => entry.after >> 16 & 1 == 0,
-        _ => entry.after & 1 != 0,
-    }
+    entry.register.register.is_on(entry.after)
 }

@@ -9,10 +9,9 @@
 
 use std::collections::BTreeSet;
 
-use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vm_synic::{HvStatus, HypercallInput, PartitionId};
 
-use super::{Hypervisor, Reps, State, deny_if};
+use super::{Hypervisor, Reps, State, deny_if, is_ram};
 use crate::memory::Memory;
 
 /// The pages that a partition has been lent, by number. They are RAM, so their number is bounded.
@@ -45,10 +44,8 @@ impl Hypervisor {
     ) -> Reps {
         let partition = qword(memory, input, 0)?;
         let page = qword(memory, input, rep.saturating_add(1))?;
-        let gpa = page.checked_mul(PAGE).map(GuestAddress);
-        let is_ram = gpa.is_some_and(|gpa| memory.address_in_range(gpa));
         deny_if(
-            !is_ram || state.is_deposited(page),
+            !is_ram(memory, page) || state.is_deposited(page),
             HvStatus::InvalidParameter,
         )?;
         state.deposits(partition)?.0.insert(page);
@@ -99,5 +96,3 @@ fn qword(memory: &Memory, input: HypercallInput, index: usize) -> Result<u64, Hv
     input.read(memory.as_ref(), index.saturating_mul(8), &mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
 }
-
-const PAGE: u64 = 4096;

@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vm_synic::{Child, HvStatus, HypercallInput, PartitionId};
 
 use crate::memory::Memory;
@@ -170,10 +171,17 @@ impl fmt::Debug for Hypervisor {
     }
 }
 
+/// Whether a page number names a page of RAM.
+fn is_ram(memory: &Memory, page: u64) -> bool {
+    let gpa = page.checked_mul(PAGE).map(GuestAddress);
+    gpa.is_some_and(|gpa| memory.address_in_range(gpa))
+}
+
 fn deny_if(wrong: bool, status: HvStatus) -> Result<(), HvStatus> {
     if wrong { Err(status) } else { Ok(()) }
 }
 
+const PAGE: u64 = 4096;
 const CREATE_PARTITION: u16 = 0x0040;
 const INITIALIZE_PARTITION: u16 = 0x0041;
 const FINALIZE_PARTITION: u16 = 0x0042;

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vm_synic::{HvStatus, HypercallInput};
 
-use super::{Hypervisor, deny_if};
+use super::{Hypervisor, deny_if, is_ram};
 
 /// Where pages are mapped. An object has one page for each area, so there are not many.
 #[derive(Debug, Default)]
@@ -41,9 +40,7 @@ impl Hypervisor {
     pub(super) fn map_statistics(&self, input: HypercallInput) -> Result<(), HvStatus> {
         let [kind, partition, detail, page] = input.qwords(self.memory.as_ref())?;
         let object = self.object(kind, partition, detail)?;
-        let gpa = page.checked_mul(PAGE).map(GuestAddress);
-        let is_ram = gpa.is_some_and(|gpa| self.memory.address_in_range(gpa));
-        deny_if(!is_ram, HvStatus::InvalidParameter)?;
+        deny_if(!is_ram(&self.memory, page), HvStatus::InvalidParameter)?;
         let mut state = self.lock();
         deny_if(state.stats.0.contains_key(&object), HvStatus::ObjectInUse)?;
         state.stats.0.insert(object, page);
@@ -91,4 +88,3 @@ const VP: u64 = 0x0001_0002;
 const AREA_SHIFT: u32 = 56;
 /// `HV_STATS_AREA_PARENT`; `HV_STATS_AREA_SELF` is 0.
 const PARENT_AREA: u64 = 1;
-const PAGE: u64 = 4096;

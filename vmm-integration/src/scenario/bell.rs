@@ -107,23 +107,22 @@ impl Bell {
 
     /// The guest makes room, so that a fixed pause is no guess of anything.
     fn wait_for_room(&self, request: &Request) {
-        let waiting = |vp| {
-            let addr = SintAddr::new(VpIndex::new(vp), SintIndex::DOORBELL);
-            let ring = self.manager.ring_counters(addr);
-            ring.is_some_and(|ring| ring.waiting > 0)
-        };
-        let vps = self.manager.config().max_vps;
-        while request.paced && (0..vps).any(waiting) {
+        while request.paced && self.rings().any(|ring| ring.waiting > 0) {
             thread::sleep(PAUSE);
         }
     }
 
-    /// Of the doorbell rings of all VPs.
+    /// The doorbell ring of each VP.
+    fn rings(&self) -> impl Iterator<Item = RingCounters> {
+        let vps = (0..self.manager.config().max_vps).map(VpIndex::new);
+        let addrs = vps.map(|vp| SintAddr::new(vp, SintIndex::DOORBELL));
+        addrs.filter_map(|addr| self.manager.ring_counters(addr))
+    }
+
+    /// The sum over all VPs.
     fn counters(&self) -> RingCounters {
-        let snapshot = self.manager.snapshot();
-        let rings = snapshot.vps.iter();
-        let rings = rings.map(|vp| vp.plain.counters(SintIndex::DOORBELL).ring);
-        rings.fold(RingCounters::default(), |sum, ring| RingCounters {
+        let none = RingCounters::default();
+        self.rings().fold(none, |sum, ring| RingCounters {
             coalesced: sum.coalesced + ring.coalesced,
             held: sum.held + ring.held,
             notices: sum.notices + ring.notices,

@@ -18,15 +18,14 @@ mod ownership;
 mod play;
 mod report;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 pub use args::LinuxArgs;
 pub use kind::{Scenario, Scenarios};
 
-use crate::boot::STATUS_TIMEOUT;
+use crate::boot::{STATUS_TIMEOUT, write};
 use play::{Guest, Played};
 
 /// Runs the scenarios one after the other, each in a VM of its own, and reports.
@@ -52,10 +51,6 @@ pub fn run(args: &LinuxArgs) -> Result<ExitCode> {
         write(path, &trace.to_string())?;
     }
     Ok(status(&all))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
 }
 
 fn status(all: &[Played]) -> ExitCode {

@@ -63,7 +63,7 @@ fn mshv_has_left(evidence: &Evidence<'_>, faults: &mut Vec<String>) {
         let view = vp.plain.view();
         let left = MSHV.into_iter().filter(|register| {
             let value = view.get(*register);
-            value.is_some_and(|value| is_on(*register, value))
+            value.is_some_and(|value| register.is_on(value))
         });
         faults.extend(left.map(|register| format!("MSHV has left {register} of {} on", vp.index)));
     }
@@ -104,18 +104,9 @@ fn the_program_has_succeeded(evidence: &Evidence<'_>, faults: &mut Vec<String>) 
 
 fn turns_on(entry: &Entry) -> bool {
     let register = entry.register.register;
-    !is_on(register, entry.before) && is_on(register, entry.after)
+    !register.is_on(entry.before) && register.is_on(entry.after)
 }
 
-/// Whether a value enables or unmasks.
-fn is_on(register: Register, value: u64) -> bool {
-    match register {
-        Register::Sint(_) => value & SINT_MASKED == 0,
-        _ => value & 1 != 0,
-    }
-}
-
-const SINT_MASKED: u64 = 1 << 16;
 const SINT0: Register = Register::Sint(SintIndex::INTERCEPT);
 const SINT2: Register = Register::Sint(SintIndex::VMBUS);
 const SINT5: Register = Register::Sint(SintIndex::DOORBELL);

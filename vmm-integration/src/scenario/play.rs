@@ -17,7 +17,7 @@ use super::guest::GuestReport;
 use super::judge::Evidence;
 use super::listener::Listener;
 use super::{LinuxArgs, Scenario};
-use crate::boot::add_vmbus;
+use crate::boot::{TIMELINE_DEPTH, add_vmbus};
 use crate::cli::RoleArg;
 use crate::devices::Console;
 use crate::enlightenments::Timers;
@@ -277,7 +277,6 @@ const OPTIONS: [&str; 7] = [
 ];
 /// An L1VH guest's whole life: 20 reloads of a driver, and as many of each CPU.
 const LEDGER_DEPTH: usize = 8192;
-const TIMELINE_DEPTH: usize = 65_536;
 const GRACE: u64 = 20;
 
 #[cfg(test)]

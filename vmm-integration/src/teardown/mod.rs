@@ -20,12 +20,13 @@ mod play;
 mod report;
 mod sequence;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, value_parser};
 
+use crate::boot::write;
 use crate::cli::PolicyArg;
 use sequence::Sequence;
 
@@ -70,8 +71,4 @@ pub fn run(args: &TeardownArgs) -> Result<ExitCode> {
         write(path, &picture::svg(&title, &vp.ledger))?;
     }
     Ok(ExitCode::from(u8::from(!faults.is_empty())))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
 }

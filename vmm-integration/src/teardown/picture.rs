@@ -82,7 +82,7 @@ fn bars(register: Register, entries: &[Entry]) -> Vec<(usize, usize)> {
         if entry.register.register != register {
             continue;
         }
-        match (since, is_on(register, entry.after)) {
+        match (since, register.is_on(entry.after)) {
             (None, true) => since = Some(column),
             (Some(from), false) => {
                 bars.push((from, column));
@@ -106,13 +106,6 @@ fn text(out: &mut String, x: usize, y: usize, text: &str) {
     let _ = writeln!(out, "<text x=\"{x}\" y=\"{y}\">{text}</text>");
 }
 
-fn is_on(register: Register, value: u64) -> bool {
-    match register {
-        Register::Sint(_) => value & SINT_MASKED == 0,
-        _ => value & 1 != 0,
-    }
-}
-
 /// Apart for any eye (Okabe and Ito).
 fn color(owner: Option<Owner>) -> &'static str {
     match owner {
@@ -133,8 +126,6 @@ fn x(column: usize) -> usize {
 fn y(row: usize) -> usize {
     40 + row * 26
 }
-
-const SINT_MASKED: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use vm_memory::{Bytes, GuestAddress};
+use vm_synic::abi::{Register, RegisterId};
+use vm_synic::ownership::Owner;
 use vm_synic::{
     Config, DoorbellTarget, Host, Message, MessageType, PortId, PostError, ProvidedPages, Role,
     SintAddr, SintIndex, Snapshot, VpIndex,
@@ -121,7 +123,7 @@ impl Stage {
             self.asked += 1;
             self.on_each(|stage, vp| stage.write(vp, *write))?;
             // VMBus expects nothing more once it has begun to leave.
-            vmbus_is_up &= part.owner != vm_synic::ownership::Owner::VmBus;
+            vmbus_is_up &= part.owner != Owner::VmBus;
         }
         if role == Role::Root {
             self.on_each(Self::ring)?;
@@ -131,8 +133,8 @@ impl Stage {
 
     /// Has a VP write a register, and waits until it has.
     fn write(&mut self, vp: u32, write: Write) -> Result<()> {
-        let words = [MSR, KEEP, SET].into_iter().zip(write.on(vp));
-        for (offset, value) in words {
+        let words = write.on(vp).context("The register has no MSR")?;
+        for (offset, value) in [MSR, KEEP, SET].into_iter().zip(words) {
             self.store(vp, offset, value)?;
         }
         self.store(vp, ASKED, self.asked)?;
@@ -161,9 +163,9 @@ impl Stage {
 
     /// Rings a doorbell on the VP, and waits until it is seen, if the ring is on.
     fn ring(&mut self, vp: u32) -> Result<()> {
-        let snapshot = self.manager.snapshot();
-        let synic = snapshot.vps.get(vp as usize).context("No such VP")?;
-        if synic.plain.sirbp & 1 == 0 {
+        let sirbp = RegisterId::plain(Register::Sirbp);
+        let value = self.manager.read_register(VpIndex::new(vp), sirbp)?;
+        if !sirbp.register.is_on(value) {
             return Ok(());
         }
         let port = PortId::new(1 + vp).context("Port id out of range")?;

@@ -4,7 +4,7 @@
 //! Register writes of Linux's drivers, in order, and what the ownership rules have to say of them.
 
 use clap::ValueEnum;
-use vm_synic::abi::Register;
+use vm_synic::abi::{Register, RegisterId};
 use vm_synic::ownership::{Owner, ViolationKind};
 use vm_synic::{Role, SintIndex};
 
@@ -61,13 +61,14 @@ impl Write {
         }
     }
 
-    /// MSR, and the masks, on a VP.
-    pub fn on(self, vp: u32) -> [u64; 3] {
+    /// MSR, and the masks, on a VP. `None`: the register has no MSR.
+    pub fn on(self, vp: u32) -> Option<[u64; 3]> {
         let set = match self.set {
             Set::Bits(bits) => bits,
             Set::Page(page) => page_gpa(vp, page) | 1,
         };
-        [msr(self.register).into(), self.keep, set]
+        let msr = RegisterId::plain(self.register).msr()?;
+        Some([msr.into(), self.keep, set])
     }
 }
 
@@ -151,16 +152,6 @@ impl Sequence {
         let later = later.filter(|_| policy == PolicyArg::Observe);
         let later = later.map(|register| (register, WriteWhileOff));
         always.into_iter().chain(later).collect()
-    }
-}
-
-fn msr(register: Register) -> u32 {
-    match register {
-        Register::Simp => 0x4000_0083,
-        Register::Siefp => 0x4000_0082,
-        Register::Sirbp => 0x4000_0085,
-        Register::Sint(sint) => 0x4000_0090 + u32::from(sint.get()),
-        _ => 0x4000_0080,
     }
 }
 

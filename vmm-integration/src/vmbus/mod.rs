@@ -67,11 +67,6 @@ pub struct VmbusHost {
 }
 
 impl VmbusHost {
-    /// A bus whose heartbeat has the usual period.
-    pub fn new(manager: Arc<Manager>, host: Arc<dyn BusHost>, memory: Memory) -> Result<Arc<Self>> {
-        Self::with_heartbeat(manager, host, memory, HEARTBEAT_PERIOD)
-    }
-
     /// A bus whose heartbeat has this period.
     pub fn with_heartbeat(
         manager: Arc<Manager>,

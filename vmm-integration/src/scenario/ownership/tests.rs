@@ -40,7 +40,7 @@ fn synic() -> Snapshot {
         Register::Sint(_) => entry(owner, register, 0x1_0000, 0xF3),
         _ => entry(owner, register, 0, 0x5001),
     };
-    let mut sints = [SINT_MASKED; 16];
+    let mut sints = [0x1_0000; 16];
     sints[2] = 0xF3;
     let plain = SynicSnapshot {
         scontrol: 1,
