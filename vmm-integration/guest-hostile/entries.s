@@ -42,4 +42,4 @@ trap_common:
         popq %rcx
         popq %rax
         addq $16, %rsp
-        iretq
+        jmp leave_interrupt

@@ -90,7 +90,24 @@ sint_entry:
         popq %rdx
         popq %rcx
         popq %rax
-        iretq
+        jmp leave_interrupt
+
+# To be called with interrupts off: STI takes effect after HLT, so none is missed. QEMU's SVM does
+# not keep that promise to a guest whose VM exits between the two, so `leave_interrupt` does.
+        .globl wait_for_interrupt
+wait_for_interrupt:
+        sti
+idle_halt:
+        hlt
+        ret
+
+# Returns from an interrupt; from one that came before the HLT, to behind it, as if it had ended it.
+        .globl leave_interrupt
+leave_interrupt:
+        cmpq $idle_halt, (%rsp)
+        jne 1f
+        incq (%rsp)
+1:      iretq
 
 # Exceptions 0-31, 16 bytes each: vector in RDI; an error code, where there is one, is on top of the
 # frame.

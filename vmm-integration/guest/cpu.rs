@@ -64,11 +64,15 @@ pub fn disable_interrupts() {
     unsafe { asm!("cli", options(nostack)) };
 }
 
-/// Waits for an interrupt. To be called with interrupts off: STI takes effect after HLT, so none is
-/// missed.
+/// Waits for an interrupt, and returns with interrupts on. To be called with interrupts off: one
+/// that comes after the caller's last look ends the wait.
 pub fn wait_for_interrupt() {
-    // SAFETY: interrupt entries preserve all registers that Rust code uses.
-    unsafe { asm!("sti", "hlt", options(nostack)) };
+    unsafe extern "C" {
+        #[link_name = "wait_for_interrupt"]
+        fn wait();
+    }
+    // SAFETY: it stops the VP, and interrupt entries preserve all registers that Rust code uses.
+    unsafe { wait() };
 }
 
 /// Stops this VP until an interrupt, if they are on.
