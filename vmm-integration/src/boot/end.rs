@@ -220,6 +220,8 @@ pub(super) mod tests {
     fn hints_when_the_guest_is_silent_and_dead_say_so() {
         let halted = VcpuState {
             takes_interrupts: false,
+            requested: None,
+            in_service: None,
             ..state(kvm_bindings::KVM_MP_STATE_HALTED)
         };
         let waiting = state(kvm_bindings::KVM_MP_STATE_UNINITIALIZED);

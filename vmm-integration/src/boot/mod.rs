@@ -7,7 +7,7 @@ mod end;
 mod image;
 mod machine;
 mod progress;
-mod vcpus;
+pub mod vcpus;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;

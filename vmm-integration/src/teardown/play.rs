@@ -21,6 +21,7 @@ use super::TeardownArgs;
 use super::mailbox::{Mailbox, WAKE_VECTOR, mailbox_gpa, page_gpa};
 use super::sequence::{Part, Write};
 use crate::backend::{Irqchip, Wish};
+use crate::boot::vcpus::VcpuState;
 use crate::demo::protocol::{EXIT_PORT, RAM_SIZE};
 use crate::devices::DebugExit;
 use crate::enlightenments::Enlightenments;
@@ -67,13 +68,30 @@ struct Stage {
 /// Does it.
 pub fn play(args: &TeardownArgs) -> Result<Played> {
     let mut stage = Stage::set(args)?;
-    for part in args.sequence.parts() {
-        stage.play(&part, args.sequence.role())?;
+    match stage.play_all(args) {
+        Ok(()) => stage.end(args),
+        Err(e) => Err(e.context(stage.vcpus()?)),
     }
-    stage.end(args)
 }
 
 impl Stage {
+    fn play_all(&mut self, args: &TeardownArgs) -> Result<()> {
+        self.on_each(|stage, vp| stage.wait("the guest to start", vp, IS_UP, 1))?;
+        let parts = args.sequence.parts();
+        let mut parts = parts.iter();
+        parts.try_for_each(|part| self.play(part, args.sequence.role()))
+    }
+
+    /// Stops them, and says where each was.
+    fn vcpus(self) -> Result<String> {
+        let vm = self.running.stop()?;
+        let states = vm.vcpus().iter().map(VcpuState::of);
+        let states = states.collect::<Result<Vec<_>>>()?;
+        let states = (0..).map(VpIndex::new).zip(states);
+        let states = states.map(|(vp, state)| format!("{vp} {state}"));
+        Ok(states.collect::<Vec<_>>().join("; "))
+    }
+
     fn set(args: &TeardownArgs) -> Result<Self> {
         let mut synic = Config::new(args.vcpus);
         synic.role = args.sequence.role();
@@ -102,16 +120,14 @@ impl Stage {
             let pages = ProvidedPages { simp, siefp, sirbp };
             manager.provide_pages(VpIndex::new(vp), pages)?;
         }
-        let mut stage = Self {
+        Ok(Self {
             manager,
             host,
             memory,
             running: vm.start()?,
             asked: 0,
             traffic: vec![Traffic::default(); args.vcpus as usize],
-        };
-        stage.on_each(|stage, vp| stage.wait("the guest to start", vp, IS_UP, 1))?;
-        Ok(stage)
+        })
     }
 
     fn play(&mut self, part: &Part, role: Role) -> Result<()> {
