@@ -64,8 +64,9 @@ impl Finding {
             What::Image { .. } => image_note(&outcome),
         };
         let mut note = note.unwrap_or_default();
-        if outcome.lost.is_some() {
-            note += "; second attempt, the virtual machine had panicked or hung";
+        if !outcome.lost.is_empty() {
+            let lost = outcome.lost.len();
+            note += &format!("; after {lost} lost with the virtual machine, which died or hung");
         }
         Self {
             job,

@@ -106,9 +106,11 @@ fn watch(
     let events = events_of(&mut child);
     let deadline = Instant::now() + Duration::from_secs(limit);
     loop {
-        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left.min(ALIVE)) {
             Ok(event) => tell(event),
             Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) if left > ALIVE => tell(Event::Alive),
             Err(RecvTimeoutError::Timeout) => {
                 child.kill().context("Cannot kill a command")?;
                 child.wait().context("Cannot wait for a command")?;
@@ -155,6 +157,9 @@ fn forward(
 fn read_report(path: &Path) -> Option<serde_json::Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
+
+/// So often an agent tells that it is there.
+const ALIVE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

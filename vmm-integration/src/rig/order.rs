@@ -49,6 +49,8 @@ pub enum Event {
     Output(String),
     /// A line of its standard error.
     Errors(String),
+    /// It goes on; told while there is nothing else to tell.
+    Alive,
     /// It has ended, and all of its lines are told.
     Ended(Ended),
 }
@@ -75,15 +77,15 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// How it ended.
     pub ended: Ended,
-    /// What a first attempt came to, whose virtual machine did not survive it.
-    pub lost: Option<String>,
+    /// What earlier attempts came to, whose virtual machines did not survive them.
+    pub lost: Vec<String>,
 }
 
 impl Outcome {
     /// Takes in what was told; true once that is all.
     pub fn add(&mut self, event: Event) -> bool {
         match event {
-            Event::Ready => false,
+            Event::Ready | Event::Alive => false,
             Event::Output(line) => {
                 self.output.push(line);
                 false
