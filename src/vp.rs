@@ -6,6 +6,8 @@
 use crate::abi::{Bank, Register, RegisterId, VpIndex};
 use crate::config::Config;
 use crate::error::{Error, MsrError};
+#[cfg(feature = "serde")]
+use crate::observe::TraceContext;
 use crate::observe::{SynicSnapshot, Timeline, TimelineEvent, TimelineKind, VpSnapshot};
 use crate::ownership::{Entry, Ledger, Rules, ViolationPolicy};
 use crate::page::GuestSpace;
@@ -158,9 +160,23 @@ impl<AS: GuestSpace> Vp<AS> {
         self.timeline.events()
     }
 
+    /// What a trace of the timeline has to know beside it.
     #[cfg(feature = "serde")]
-    pub fn timeline_evicted(&self) -> u64 {
-        self.timeline.evicted()
+    pub fn trace_context(&self, config: &Config) -> TraceContext {
+        let rules = Rules::new(config.role, config.criterion);
+        let mut on = Vec::new();
+        for (bank, synic) in self.banks() {
+            let ids = (synic.view().on())
+                .map(|register| RegisterId { bank, register })
+                .map(|id| (id, rules.owner(id)))
+                .collect::<Vec<_>>();
+            on.extend(ids);
+        }
+        TraceContext {
+            vp: self.index,
+            evicted: self.timeline.evicted(),
+            on,
+        }
     }
 
     /// Whether there is something to do before the VP runs: one atomic load.
@@ -210,6 +226,7 @@ impl<AS: GuestSpace> Vp<AS> {
         if let Some(nested) = nested {
             nested.reset(config);
         }
+        self.record(|| TimelineKind::Reset);
     }
 
     pub fn save(&self) -> VpState {

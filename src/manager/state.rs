@@ -67,10 +67,10 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// The [`timeline`](Self::timeline) in the Chrome trace format, for a trace viewer.
     #[cfg(feature = "serde")]
     pub fn chrome_trace(&self) -> serde_json::Value {
-        let evicted: Vec<_> = (self.online())
-            .map(|vp| (vp.index, vp.timeline_evicted()))
+        let vps: Vec<_> = (self.online())
+            .map(|vp| vp.trace_context(&self.config))
             .collect();
-        crate::observe::chrome_trace(&self.timeline(), &evicted)
+        crate::observe::chrome_trace(&self.timeline(), &vps)
     }
 
     /// Has exactly the VPs of `state`.

@@ -18,4 +18,4 @@ pub use snapshot::{Snapshot, SynicSnapshot, VpSnapshot};
 pub(crate) use timeline::Timeline;
 pub use timeline::{TimelineEvent, TimelineKind};
 #[cfg(feature = "serde")]
-pub(crate) use trace::chrome_trace;
+pub(crate) use trace::{TraceContext, chrome_trace};

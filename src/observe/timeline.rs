@@ -6,7 +6,7 @@
 //! Off by default, and then it costs one test of a constant per event.
 
 use crate::abi::{Bank, RegisterId, SintIndex, TimerIndex, VpIndex};
-use crate::ownership::{Owner, Violation};
+use crate::ownership::{Owner, Violation, meaning};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -30,6 +30,8 @@ pub enum TimelineKind {
         /// The ownership rule that the write broke.
         violation: Option<Violation>,
     },
+    /// All registers have the values of power-on again.
+    Reset,
     /// The guest wrote EOM.
     EndOfMessage(Bank),
     /// A message went into the slot, or into the queue.
@@ -94,9 +96,12 @@ impl TimelineEvent {
             } => {
                 let mark = violation.map_or("", |_| " VIOLATION");
                 let effect = if took_effect { "" } else { ", without effect" };
-                let details = format!("{before:#x} -> {value:#x}{effect}");
+                let words = meaning(register.register, value).join(", ");
+                let details = format!("{before:#x} -> {value:#x} ({words}){effect}");
+                let details = details.replace(" ()", "");
                 (format!("{register}{mark}"), details)
             }
+            TimelineKind::Reset => ("reset".into(), String::new()),
             TimelineKind::EndOfMessage(_) => ("EOM".into(), String::new()),
             TimelineKind::Message { sint, queued } => {
                 let place = if queued { "queued" } else { "delivered" };

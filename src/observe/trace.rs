@@ -6,7 +6,8 @@
 //! Each VP is a process, with a lane for each driver that owns registers, one for registers of
 //! nobody, and one for deliveries. A register write is an instant on the lane of its owner; from
 //! the write that turned a register on to the one that turned it off is a span. A write that broke
-//! a rule is also an event of its own, across all lanes.
+//! a rule is also an event of its own, across all lanes. A span whose beginning is not kept begins
+//! with the first event of its VP that is.
 
 use super::{TimelineEvent, TimelineKind};
 use crate::abi::{RegisterId, VpIndex};
@@ -15,16 +16,28 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The last events of each VP, in order of time, and how many earlier ones are lost, by VP.
-pub(crate) fn chrome_trace(events: &[TimelineEvent], evicted: &[(VpIndex, u64)]) -> Value {
-    let mut trace = Trace {
-        start: events.first().map_or(Duration::ZERO, |event| event.at),
-        ..Trace::default()
-    };
-    for (vp, evicted) in evicted {
-        trace.name_lanes(*vp, *evicted);
+/// What the events of a VP do not tell.
+#[derive(Clone, Debug)]
+pub(crate) struct TraceContext {
+    pub vp: VpIndex,
+    /// How many events are no longer kept.
+    pub evicted: u64,
+    /// The registers that are on now, with their owners.
+    pub on: Vec<(RegisterId, Option<Owner>)>,
+}
+
+/// The last events of all VPs, in order of time.
+pub(crate) fn chrome_trace(events: &[TimelineEvent], vps: &[TraceContext]) -> Value {
+    let mut trace = Trace::default();
+    for vp in vps {
+        trace.name_lanes(vp.vp, vp.evicted);
     }
     events.iter().for_each(|event| trace.add(event));
+    for vp in vps {
+        vp.on
+            .iter()
+            .for_each(|(id, owner)| trace.was_on((vp.vp, *id), *owner));
+    }
     let end = events.last().map_or(Duration::ZERO, |event| event.at);
     trace.end_spans(end);
     json!({ "displayTimeUnit": "ns", "traceEvents": trace.out })
@@ -33,8 +46,8 @@ pub(crate) fn chrome_trace(events: &[TimelineEvent], evicted: &[(VpIndex, u64)])
 #[derive(Default)]
 struct Trace {
     out: Vec<Value>,
-    /// When the first event was.
-    start: Duration,
+    /// From when on a VP's events are kept, or when it was reset last.
+    since: BTreeMap<VpIndex, Duration>,
     /// Registers that are on, each with the number of its span.
     on: BTreeMap<(VpIndex, RegisterId), u64>,
     spans: u64,
@@ -57,7 +70,19 @@ impl Lane {
             None => Self::Nobody,
         }
     }
+
+    /// Viewers take threads of the same number for one, whatever their processes.
+    fn tid(self, vp: VpIndex) -> u64 {
+        pid(vp) * LANES + self as u64
+    }
 }
+
+/// Process 0 is the idle task to viewers.
+fn pid(vp: VpIndex) -> u64 {
+    u64::from(vp.get()) + 1
+}
+
+const LANES: u64 = 8;
 
 impl Trace {
     fn name_lanes(&mut self, vp: VpIndex, evicted: u64) {
@@ -66,26 +91,32 @@ impl Trace {
             // Nobody must take a part for the whole.
             evicted => format!("{vp} ({evicted} earlier events are lost)"),
         };
-        self.metadata(vp, 0, "process_name", &json!({ "name": label }));
+        self.metadata(
+            vp,
+            Lane::VmBus.tid(vp),
+            "process_name",
+            &json!({ "name": label }),
+        );
         for (lane, name) in [
             (Lane::VmBus, "vmbus"),
             (Lane::Mshv, "mshv"),
             (Lane::Nobody, "other registers"),
             (Lane::Deliveries, "deliveries"),
         ] {
-            let tid = lane as u32;
+            let tid = lane.tid(vp);
             self.metadata(vp, tid, "thread_name", &json!({ "name": name }));
             self.metadata(vp, tid, "thread_sort_index", &json!({ "sort_index": tid }));
         }
     }
 
-    fn metadata(&mut self, vp: VpIndex, tid: u32, name: &str, args: &Value) {
+    fn metadata(&mut self, vp: VpIndex, tid: u64, name: &str, args: &Value) {
         self.out.push(json!({
-            "ph": "M", "pid": vp.get(), "tid": tid, "name": name, "args": args,
+            "ph": "M", "pid": pid(vp), "tid": tid, "name": name, "args": args,
         }));
     }
 
     fn add(&mut self, event: &TimelineEvent) {
+        self.since.entry(event.vp).or_insert(event.at);
         let (name, details) = event.describe();
         let lane = match event.kind {
             TimelineKind::Write { owner, .. } => Lane::of(owner),
@@ -95,6 +126,12 @@ impl Trace {
         self.out.push(instant(event, lane, &name, "t", &args));
         self.add_violation(event);
         self.add_span(event);
+        if event.kind == TimelineKind::Reset {
+            self.since.insert(event.vp, event.at);
+            let of_vp = |(vp, _): &&(VpIndex, RegisterId)| *vp == event.vp;
+            let on: Vec<_> = self.on.keys().filter(of_vp).copied().collect();
+            on.into_iter().for_each(|key| self.end(key, event.at));
+        }
     }
 
     fn add_violation(&mut self, event: &TimelineEvent) {
@@ -115,7 +152,7 @@ impl Trace {
             "owner": owner.map(Owner::name),
             "writer": violation.writer.map(Owner::name),
             "victim": violation.victim.map(Owner::name),
-            "kind": format!("{:?}", violation.kind),
+            "kind": violation.kind,
             "before": format!("{before:#x}"),
             "written": format!("{value:#x}"),
             "took effect": took_effect,
@@ -142,14 +179,21 @@ impl Trace {
             .map(|value| register.register.is_on(value))
             .into();
         let key = (event.vp, register);
-        if was_on && !self.on.contains_key(&key) {
-            // Its beginning is not in the timeline.
-            self.begin(key, owner, self.start);
+        if was_on {
+            self.was_on(key, owner);
         }
         match stays_on {
             true if !self.on.contains_key(&key) => self.begin(key, owner, event.at),
             false => self.end(key, event.at),
             true => {}
+        }
+    }
+
+    /// Begins a span, unless its beginning is in the timeline.
+    fn was_on(&mut self, key: (VpIndex, RegisterId), owner: Option<Owner>) {
+        if !self.on.contains_key(&key) {
+            let since = self.since.get(&key.0).copied().unwrap_or_default();
+            self.begin(key, owner, since);
         }
     }
 
@@ -175,7 +219,8 @@ impl Trace {
 /// An event without a duration: of its lane, or of all (`scope` "g").
 fn instant(event: &TimelineEvent, lane: Lane, name: &str, scope: &str, args: &Value) -> Value {
     json!({
-        "ph": "i", "s": scope, "pid": event.vp.get(), "tid": lane as u32, "ts": micros(event.at),
+        "ph": "i", "s": scope, "pid": pid(event.vp), "tid": lane.tid(event.vp),
+        "ts": micros(event.at),
         "cat": if scope == "g" { "violation" } else { "event" }, "name": name, "args": args,
     })
 }
@@ -189,7 +234,7 @@ fn span(
     at: Duration,
 ) -> Value {
     json!({
-        "ph": end, "id": number, "pid": vp.get(), "tid": lane as u32, "ts": micros(at),
+        "ph": end, "id": number, "pid": pid(vp), "tid": lane.tid(vp), "ts": micros(at),
         "cat": "register", "name": format!("{register} on"),
     })
 }
@@ -199,118 +244,4 @@ fn micros(at: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::abi::{Bank, Register, SintIndex};
-    use crate::ownership::{Violation, ViolationKind};
-
-    const VP: VpIndex = VpIndex::new(1);
-    const SIMP: RegisterId = RegisterId::plain(Register::Simp);
-
-    fn write(at: u64, before: u64, value: u64) -> TimelineEvent {
-        TimelineEvent {
-            at: Duration::from_micros(at),
-            vp: VP,
-            kind: TimelineKind::Write {
-                register: SIMP,
-                owner: Some(Owner::VmBus),
-                before,
-                value,
-                took_effect: true,
-                violation: None,
-            },
-        }
-    }
-
-    /// MSHV disables SIMP under VMBus.
-    fn violation(at: u64, effect: bool) -> TimelineEvent {
-        let mut event = write(at, 0x5001, 0x5000);
-        if let TimelineKind::Write {
-            took_effect,
-            violation,
-            ..
-        } = &mut event.kind
-        {
-            *took_effect = effect;
-            *violation = Some(Violation {
-                kind: ViolationKind::PageDisabled(SintIndex::VMBUS),
-                register: SIMP,
-                writer: Some(Owner::Mshv),
-                victim: Some(Owner::VmBus),
-            });
-        }
-        event
-    }
-
-    /// Events of a phase: name, time, lane.
-    fn phase(events: &[TimelineEvent], phase: &str) -> Vec<(String, f64, u64)> {
-        let trace = chrome_trace(events, &[(VP, 0)]);
-        let all = trace["traceEvents"].as_array().unwrap().iter();
-        all.filter(|event| event["ph"] == phase)
-            .map(|event| {
-                let name = event["name"].as_str().unwrap().to_owned();
-                let time = event["ts"].as_f64().unwrap_or_default();
-                (name, time, event["tid"].as_u64().unwrap())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn trace_of_a_register_that_goes_on_and_off_has_a_span_on_its_owners_lane() {
-        let events = [write(3, 0, 0x5001), write(9, 0x5001, 0)];
-        assert_eq!(phase(&events, "b"), [("SIMP on".into(), 3.0, 1)]);
-        assert_eq!(phase(&events, "e")[0].1, 9.0);
-        let writes: Vec<_> = phase(&events, "i")
-            .into_iter()
-            .map(|e| (e.0, e.2))
-            .collect();
-        assert_eq!(writes, [("SIMP".into(), 1), ("SIMP".into(), 1)]);
-    }
-
-    #[test]
-    fn trace_that_was_cut_has_a_span_from_its_start_and_says_how_much_is_lost() {
-        let delivery = TimelineEvent {
-            at: Duration::from_micros(2),
-            vp: VP,
-            kind: TimelineKind::EndOfMessage(Bank::Plain),
-        };
-        let events = [delivery, write(9, 0x5001, 0)];
-        assert_eq!(phase(&events, "b"), [("SIMP on".into(), 2.0, 1)]);
-        assert_eq!(phase(&events, "i")[0], ("EOM".into(), 2.0, 4));
-        let name = &chrome_trace(&events, &[(VP, 7)])["traceEvents"][0]["args"]["name"];
-        assert_eq!(name, "VP 1 (7 earlier events are lost)");
-    }
-
-    #[test]
-    fn trace_of_a_violation_names_writer_and_victim_across_all_lanes() {
-        let trace = chrome_trace(&[violation(5, true)], &[]);
-        let events = trace["traceEvents"].as_array().unwrap();
-        let found = events.iter().find(|event| event["cat"] == "violation");
-        let event = found.unwrap();
-        let name = "VIOLATION: mshv disabled SIMP while SINT2 of vmbus is unmasked";
-        assert_eq!((&event["name"], &event["s"]), (&json!(name), &json!("g")));
-        let args = &event["args"];
-        let who = [&args["writer"], &args["victim"], &args["owner"]];
-        assert_eq!(who, [&json!("mshv"), &json!("vmbus"), &json!("vmbus")]);
-        assert_eq!(
-            (&args["vp"], &args["took effect"]),
-            (&json!(1), &json!(true))
-        );
-    }
-
-    #[test]
-    fn trace_of_a_write_that_took_no_effect_leaves_the_span_open_to_the_end() {
-        let events = [
-            write(1, 0, 0x5001),
-            violation(5, false),
-            write(8, 0x5001, 0x5001),
-        ];
-        assert_eq!(phase(&events, "b").len(), 1);
-        assert_eq!(phase(&events, "e"), [("SIMP on".into(), 8.0, 3)]);
-    }
-
-    #[test]
-    fn trace_of_nothing_has_no_event() {
-        assert_eq!(chrome_trace(&[], &[])["traceEvents"], json!([]));
-    }
-}
+mod tests;

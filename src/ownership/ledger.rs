@@ -167,7 +167,7 @@ impl fmt::Display for Ledger {
 }
 
 /// What a value says, in words.
-fn meaning(register: Register, value: u64) -> Vec<&'static str> {
+pub(crate) fn meaning(register: Register, value: u64) -> Vec<&'static str> {
     match register {
         Register::Scontrol if Scontrol::from(value).enable() => vec!["on"],
         Register::Scontrol => vec!["off"],

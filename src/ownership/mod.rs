@@ -57,6 +57,7 @@ mod violation;
 
 pub use access::{Action, Failure, SynicAccess, SynicPage};
 pub use driver::{Claims, Driver};
+pub(crate) use ledger::meaning;
 pub use ledger::{Entry, Ledger};
 pub use role::{Criterion, Owner, Role};
 pub use rules::{Rules, SynicView};

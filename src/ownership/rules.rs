@@ -59,6 +59,21 @@ impl Default for SynicView {
 }
 
 impl SynicView {
+    /// The registers that are on: enabled, or unmasked.
+    pub fn on(&self) -> impl Iterator<Item = Register> + '_ {
+        let shared = [
+            Register::Scontrol,
+            Register::Simp,
+            Register::Siefp,
+            Register::Sirbp,
+        ];
+        let all = (shared.into_iter()).chain(SintIndex::all().map(Register::Sint));
+        all.filter(|register| {
+            let value = self.get(*register);
+            value.is_some_and(|value| register.is_on(value))
+        })
+    }
+
     /// The value of a register; `None` for those that hold no state of the SynIC.
     pub fn get(&self, register: Register) -> Option<u64> {
         match register {
