@@ -41,6 +41,11 @@ pub const fn page_gpa(vp: u32, page: u64) -> u64 {
     0x50_0000 + vp as u64 * 0x3000 + page * 0x1000
 }
 
+/// The same three of a root partition, whose hypervisor provides them: known to the host alone.
+pub const fn provided_gpa(vp: u32, page: u64) -> u64 {
+    page_gpa(vp, page) + 0x10_0000
+}
+
 /// Of all SINTs, as in Linux (`HYPERVISOR_CALLBACK_VECTOR`).
 pub const VECTOR: u8 = 0xF3;
 /// By which the host tells of a new request.

@@ -33,7 +33,7 @@ use core::sync::atomic::{
 
 use cpu::{MSR_GS_BASE, MSR_X2APIC_EOI, read_msr, write_msr};
 use frame::Frame;
-use mailbox::{Mailbox, VECTOR, WAKE_VECTOR, mailbox_gpa, page_gpa};
+use mailbox::{Mailbox, VECTOR, WAKE_VECTOR, mailbox_gpa};
 use memory::{byte, count, dword, report, word};
 use protocol::FAULT_CRASH;
 
@@ -113,11 +113,13 @@ impl Vp {
 
     /// SINT0: a notification of the ring. Linux's MSHV handler comes first.
     fn take_notification(&self) {
-        let slot = page_gpa(self.index, 0);
+        let (Some(slot), Some(rings)) = (page(MSR_SIMP), page(MSR_SIRBP)) else {
+            return;
+        };
         if dword(slot).load(Acquire) != SYNIC_SINT_INTERCEPT {
             return;
         }
-        let ring = page_gpa(self.index, 2) + DOORBELL * AREA;
+        let ring = rings + DOORBELL * AREA;
         loop {
             let tail = self.mailbox.tail.load(Relaxed);
             let entry = dword(ring + 4 + tail * 4);
@@ -139,7 +141,10 @@ impl Vp {
 
     /// SINT2: the next numbered message.
     fn take_message(&self) {
-        let slot = page_gpa(self.index, 0) + VMBUS * AREA;
+        let Some(slots) = page(MSR_SIMP) else {
+            return;
+        };
+        let slot = slots + VMBUS * AREA;
         if dword(slot).load(Acquire) == 0 {
             return;
         }
@@ -156,6 +161,12 @@ extern "C" fn sint_interrupt(vp: &Vp) {
     vp.take_notification();
     vp.take_message();
     write_msr(MSR_X2APIC_EOI, 0);
+}
+
+/// The page that a register names, if it is enabled: asked each time, as it may be anybody's.
+fn page(msr: u32) -> Option<u64> {
+    let value = read_msr(msr);
+    (value & 1 != 0).then_some(value & !0xFFF)
 }
 
 /// Empties a message slot and asks for the next message if there is one.
@@ -180,6 +191,8 @@ extern "C" fn trap(frame: &mut Frame, vp: &Vp) {
 
 const GENERAL_PROTECTION: u64 = 13;
 const WRMSR: [u8; 2] = [0x0F, 0x30];
+const MSR_SIMP: u32 = 0x4000_0083;
+const MSR_SIRBP: u32 = 0x4000_0085;
 const MSR_EOM: u32 = 0x4000_0084;
 const AREA: u64 = 256;
 const PAYLOAD: u64 = 16;

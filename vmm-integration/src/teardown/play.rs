@@ -8,17 +8,17 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use vm_memory::{Bytes, GuestAddress};
 use vm_synic::abi::{Register, RegisterId};
-use vm_synic::ownership::Owner;
+use vm_synic::ownership::{Entry, Owner};
 use vm_synic::{
     Config, DoorbellTarget, Host, Message, MessageType, PortId, PostError, ProvidedPages, Role,
     SintAddr, SintIndex, Snapshot, VpIndex,
 };
 
 use super::TeardownArgs;
-use super::mailbox::{Mailbox, WAKE_VECTOR, mailbox_gpa, page_gpa};
+use super::mailbox::{Mailbox, WAKE_VECTOR, mailbox_gpa, provided_gpa};
 use super::sequence::{Part, Write};
 use crate::backend::{Irqchip, Wish};
 use crate::boot::vcpus::VcpuState;
@@ -36,8 +36,27 @@ pub struct Played {
     pub synic: Snapshot,
     /// The traffic, by VP.
     pub traffic: Vec<Traffic>,
+    /// The writes that broke a rule, in the order in which they were made.
+    pub broken: Vec<Broken>,
     /// The timeline in the Chrome trace format, if that was asked for.
     pub trace: Option<serde_json::Value>,
+}
+
+/// A write that broke a rule, and what was in the register afterwards.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Broken {
+    /// What the ledger says.
+    pub entry: Entry,
+    /// Read once the guest was past the write.
+    pub held: u64,
+}
+
+impl Broken {
+    /// Whether the write changed the register; `None` for one of the value that was there.
+    pub fn took_effect(&self) -> Option<bool> {
+        let Entry { before, after, .. } = self.entry;
+        (before != after).then_some(self.held == after)
+    }
 }
 
 /// What was for one VP, and what it got.
@@ -63,6 +82,7 @@ struct Stage {
     running: RunningVm,
     asked: u64,
     traffic: Vec<Traffic>,
+    broken: Vec<Broken>,
 }
 
 /// Does it.
@@ -116,7 +136,7 @@ impl Stage {
         let (manager, host, memory) =
             (vm.manager().clone(), vm.host().clone(), vm.memory().clone());
         for vp in (0..args.vcpus).filter(|_| args.sequence.role() == Role::Root) {
-            let [simp, siefp, sirbp] = [0, 1, 2].map(|page| page_gpa(vp, page));
+            let [simp, siefp, sirbp] = [0, 1, 2].map(|page| provided_gpa(vp, page));
             let pages = ProvidedPages { simp, siefp, sirbp };
             manager.provide_pages(VpIndex::new(vp), pages)?;
         }
@@ -127,6 +147,7 @@ impl Stage {
             running: vm.start()?,
             asked: 0,
             traffic: vec![Traffic::default(); args.vcpus as usize],
+            broken: Vec::new(),
         })
     }
 
@@ -156,7 +177,22 @@ impl Stage {
         self.store(vp, ASKED, self.asked)?;
         self.host.assert_vector(VpIndex::new(vp), WAKE_VECTOR)?;
         let what = format!("a write to {}", write.register);
-        self.wait(&what, vp, DONE, self.asked)
+        self.wait(&what, vp, DONE, self.asked)?;
+        self.read_back(vp, RegisterId::plain(write.register))
+    }
+
+    /// Notes the last write if it broke a rule.
+    fn read_back(&mut self, vp: u32, register: RegisterId) -> Result<()> {
+        let held = self.manager.read_register(VpIndex::new(vp), register)?;
+        let vps = self.manager.snapshot().vps;
+        let vp = vps.into_iter().find(|there| there.index.get() == vp);
+        let last = vp.and_then(|mut vp| vp.ledger.pop());
+        let entry = last.context("The ledger has nothing of a write")?;
+        ensure!(entry.register == register, "The ledger has {entry} last");
+        if entry.violation.is_some() {
+            self.broken.push(Broken { entry, held });
+        }
+        Ok(())
     }
 
     /// Posts the next message, and waits until the guest has it, if it was accepted.
@@ -207,6 +243,7 @@ impl Stage {
         Ok(Played {
             synic: self.manager.snapshot(),
             traffic: self.traffic,
+            broken: self.broken,
             trace: args.trace.is_some().then(|| self.manager.chrome_trace()),
         })
     }

@@ -7,11 +7,12 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use vm_synic::VpSnapshot;
 use vm_synic::abi::Register;
-use vm_synic::ownership::{Entry, Owner, ViolationKind};
+use vm_synic::ownership::{Entry, Owner};
 
 use super::TeardownArgs;
-use super::play::{Played, Traffic};
-use super::sequence::Sequence;
+use super::mailbox::provided_gpa;
+use super::play::{Broken, Played, Traffic};
+use super::sequence::{Expected, Sequence};
 use crate::cli::PolicyArg;
 
 /// What is not as it should be, in words.
@@ -19,14 +20,30 @@ pub fn faults(args: &TeardownArgs, played: &Played) -> Vec<String> {
     let mut faults = Vec::new();
     let expected = args.sequence.expected(args.policy);
     for vp in &played.synic.vps {
+        let index = vp.index;
         let found = violations(vp);
         if found != expected {
-            let index = vp.index;
             faults.push(format!(
                 "The violations on {index} are {found:?}, not {expected:?}"
             ));
         }
+        let (on, left_on) = (registers_on(vp), args.sequence.left_on(args.policy));
+        if on != left_on {
+            faults.push(format!("On {index} {on:?} are on, not {left_on:?}"));
+        }
+        let bases = [vp.plain.simp, vp.plain.siefp, vp.plain.sirbp].map(|value| value & !0xFFF);
+        let provided = [0, 1, 2].map(|page| provided_gpa(index.get(), page));
+        if args.sequence == Sequence::Root && bases != provided {
+            faults.push(format!(
+                "{index} has lost pages that were provided: {bases:x?}"
+            ));
+        }
     }
+    let wrong = played.broken.iter().filter(|broken| {
+        let took_effect = broken.took_effect();
+        took_effect.is_some_and(|took_effect| took_effect != (args.policy == PolicyArg::Observe))
+    });
+    faults.extend(wrong.map(|Broken { entry, held }| format!("{held:#x} came of {entry}")));
     for (vp, traffic) in played.traffic.iter().enumerate() {
         let fault = |text: &str| format!("VP {vp}: {text}: {traffic:?}");
         faults.extend(traffic_faults(args, traffic).into_iter().map(fault));
@@ -34,11 +51,21 @@ pub fn faults(args: &TeardownArgs, played: &Played) -> Vec<String> {
     faults
 }
 
-fn violations(vp: &VpSnapshot) -> Vec<(Register, ViolationKind)> {
-    let entries = vp.violations.iter();
-    entries
-        .filter_map(|entry| Some((entry.register.register, entry.violation?.kind)))
-        .collect()
+fn violations(vp: &VpSnapshot) -> Vec<Expected> {
+    let found = |entry: &Entry| {
+        let violation = entry.violation?;
+        Some(Expected {
+            register: entry.register.register,
+            kind: violation.kind,
+            writer: violation.writer,
+            victim: violation.victim?,
+        })
+    };
+    vp.violations.iter().filter_map(found).collect()
+}
+
+fn registers_on(vp: &VpSnapshot) -> Vec<Register> {
+    vp.plain.view().on().collect()
 }
 
 fn traffic_faults(args: &TeardownArgs, traffic: &Traffic) -> Vec<&'static str> {
@@ -66,17 +93,17 @@ fn traffic_faults(args: &TeardownArgs, traffic: &Traffic) -> Vec<&'static str> {
 
 /// As one JSON object.
 pub fn json(args: &TeardownArgs, played: &Played, faults: &[String]) -> Value {
-    let entries = |of: fn(&VpSnapshot) -> &Vec<Entry>| -> Vec<_> {
-        played.synic.vps.iter().flat_map(of).collect()
-    };
+    let ledger = played.synic.vps.iter().flat_map(|vp| &vp.ledger);
+    let entries = played.broken.iter().map(|broken| &broken.entry);
     json!({
         "ok": faults.is_empty(),
         "sequence": format!("{:?}", args.sequence),
         "policy": args.policy.to_string(),
         "vcpus": args.vcpus,
         "faults": faults,
-        "violations": entries(|vp| &vp.violations),
-        "ledger": entries(|vp| &vp.ledger),
+        "violations": entries.collect::<Vec<_>>(),
+        "read_back": played.broken.iter().map(|broken| broken.held).collect::<Vec<_>>(),
+        "ledger": ledger.collect::<Vec<_>>(),
         "traffic": played.traffic,
     })
 }
@@ -87,12 +114,9 @@ pub fn text(args: &TeardownArgs, played: &Played, faults: &[String]) -> String {
         "{:?} on {} VPs, policy {}",
         args.sequence, args.vcpus, args.policy
     )];
-    let violations = played.synic.vps.iter().flat_map(|vp| &vp.violations);
-    let mut violations: Vec<_> = violations.collect();
-    violations.sort_by_key(|entry| entry.at);
-    match violations.is_empty() {
+    match played.broken.is_empty() {
         true => lines.push("No ownership rule was broken".into()),
-        false => lines.push(table(args.policy, &violations)),
+        false => lines.push(table(args.policy, &played.broken)),
     }
     for (vp, traffic) in played.traffic.iter().enumerate() {
         lines.push(of_traffic(vp, traffic));
@@ -104,21 +128,23 @@ pub fn text(args: &TeardownArgs, played: &Played, faults: &[String]) -> String {
     lines.join("\n")
 }
 
-fn table(policy: PolicyArg, violations: &[&Entry]) -> String {
+fn table(policy: PolicyArg, broken: &[Broken]) -> String {
     let name = |owner: Option<Owner>| owner.map_or("-", Owner::name).to_owned();
-    let effect = match policy {
-        PolicyArg::Observe => "yes",
-        PolicyArg::Refuse => "no",
-        PolicyArg::Fault => "no, #GP",
-    };
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header([
         "ms", "VP", "register", "owner", "writer", "victim", "before", "written", "effect", "rule",
     ]);
-    for entry in violations {
+    for write in broken {
+        let entry = &write.entry;
         let Some(violation) = entry.violation else {
             continue;
+        };
+        let effect = match write.took_effect() {
+            Some(true) => "yes",
+            Some(false) if policy == PolicyArg::Fault => "no, #GP",
+            Some(false) => "no",
+            None => "same value",
         };
         table.add_row([
             format!("{:.1}", entry.at.as_secs_f64() * 1e3),
@@ -154,6 +180,11 @@ fn of_traffic(vp: usize, traffic: &Traffic) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use vm_memory::{GuestAddress, GuestMemoryMmap};
+    use vm_synic::{Config, Host, Role, SintInterrupt, SynicManager, ViolationPolicy, VpIndex};
+
     use super::*;
 
     fn args(sequence: Sequence, policy: PolicyArg) -> TeardownArgs {
@@ -176,6 +207,88 @@ mod tests {
         seen: 0,
         faults: 0,
     };
+
+    /// Before the patch, refused: played without a guest, on VP 0.
+    fn played() -> Played {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 8 << 20)]).unwrap();
+        let mut config = Config::new(1);
+        config.role = Role::L1vh;
+        config.violations = ViolationPolicy::Refuse;
+        let manager = SynicManager::new(config, Arc::new(memory), Arc::new(NoHost));
+        let vp = VpIndex::new(0);
+        manager.add_vp(vp).unwrap();
+        let parts = Sequence::PrePatch.parts();
+        let mut broken = Vec::new();
+        for write in parts.iter().flat_map(|part| part.writes) {
+            let [msr, keep, set] = write.on(0).unwrap();
+            let msr = u32::try_from(msr).unwrap();
+            let before = manager.read_msr(vp, msr).unwrap();
+            manager.write_msr(vp, msr, before & keep | set).unwrap();
+            let entry = manager.snapshot().vps[0].ledger.last().unwrap().clone();
+            let held = manager.read_msr(vp, msr).unwrap();
+            broken.extend(entry.violation.is_some().then_some(Broken { entry, held }));
+        }
+        Played {
+            synic: manager.snapshot(),
+            traffic: vec![GOOD],
+            broken,
+            trace: None,
+        }
+    }
+
+    struct NoHost;
+
+    impl Host for NoHost {
+        fn assert_sint(&self, _: SintInterrupt) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn faults_after(change: impl FnOnce(&mut Played)) -> Vec<String> {
+        let mut played = played();
+        change(&mut played);
+        faults(&args(Sequence::PrePatch, PolicyArg::Refuse), &played)
+    }
+
+    #[test]
+    fn faults_when_all_is_as_it_should_be_are_none() {
+        assert_eq!(faults_after(|_| ()), [""; 0]);
+    }
+
+    #[test]
+    fn faults_when_a_violation_is_missing_or_another_show_it() {
+        let missing = faults_after(|played| played.synic.vps[0].violations.clear());
+        let blamed = faults_after(|played| {
+            let entry = &mut played.synic.vps[0].violations[0];
+            entry.violation.as_mut().unwrap().writer = Some(Owner::VmBus);
+        });
+        for faults in [missing, blamed] {
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(
+                faults[0].starts_with("The violations on VP 0"),
+                "{faults:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn faults_when_a_refused_write_took_effect_name_it() {
+        let faults = faults_after(|played| {
+            let broken = played.broken.last_mut().unwrap();
+            broken.held = broken.entry.after;
+        });
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].contains("SCONTROL vmbus 0x1 -> 0x0"),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn faults_when_a_register_is_left_on_name_it() {
+        let faults = faults_after(|played| played.synic.vps[0].plain.simp |= 1);
+        assert_eq!(faults, ["On VP 0 [Simp] are on, not []"]);
+    }
 
     #[test]
     fn traffic_faults_when_vmbus_is_hurt_want_refused_messages_and_otherwise_none() {

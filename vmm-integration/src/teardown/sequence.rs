@@ -36,6 +36,31 @@ pub struct Part {
     pub writes: &'static [Write],
 }
 
+/// A write that has to break a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Where to, by which rule.
+    pub register: Register,
+    /// How.
+    pub kind: ViolationKind,
+    /// Who does it; a hypervisor that sees no more than registers cannot always say.
+    pub writer: Option<Owner>,
+    /// To whom.
+    pub victim: Owner,
+}
+
+impl Expected {
+    /// A driver breaks a rule at the cost of another, or its own.
+    fn of(writer: Owner, victim: Owner) -> impl Fn((Register, ViolationKind)) -> Self {
+        move |(register, kind)| Self {
+            register,
+            kind,
+            writer: Some(writer),
+            victim,
+        }
+    }
+}
+
 /// One register write: the old value, as far as `keep` goes, with something set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
@@ -117,42 +142,61 @@ impl Sequence {
 
     /// The violations on each VP, in order. Writes that take effect break more than those that do
     /// not: the clean-up that follows then finds the SynIC off.
-    pub fn expected(self, policy: PolicyArg) -> Vec<(Register, ViolationKind)> {
-        use ViolationKind::{
-            OffWhileInUse, PageDisabled, PageRewritten, VmBusLeftFirst, WriteWhileOff,
+    pub fn expected(self, policy: PolicyArg) -> Vec<Expected> {
+        use Owner::{Mshv, VmBus};
+        let (always, late, registers): (Vec<_>, _, &[_]) = match self {
+            Self::Merged | Self::Root => return Vec::new(),
+            Self::PrePatch => {
+                let writes = before_patch().into_iter();
+                let writes = writes.map(Expected::of(Mshv, VmBus));
+                (writes.collect(), VmBus, &[SINT2, SIMP, SIEFP])
+            }
+            Self::VmbusFirst => (vmbus_first(policy).into(), Mshv, &[SINT0, SINT5, SIRBP]),
         };
-        let sint2 = SintIndex::VMBUS;
-        // Where its pages were not let go, VMBus looks as if it were still there.
-        let last = match policy {
-            PolicyArg::Observe => VmBusLeftFirst,
-            PolicyArg::Refuse | PolicyArg::Fault => OffWhileInUse,
-        };
-        let (always, if_it_took_effect) = match self {
-            Self::Merged | Self::Root => (vec![], vec![]),
-            Self::PrePatch => (
-                vec![
-                    (SIMP, PageRewritten(sint2)),
-                    (SIEFP, PageRewritten(sint2)),
-                    (SIEFP, PageDisabled(sint2)),
-                    (SIMP, PageDisabled(sint2)),
-                    (SCONTROL, OffWhileInUse),
-                ],
-                vec![SINT2, SIMP, SIEFP],
-            ),
-            Self::VmbusFirst => (
-                vec![
-                    (SIMP, VmBusLeftFirst),
-                    (SIEFP, VmBusLeftFirst),
-                    (SCONTROL, last),
-                ],
-                vec![SINT0, SINT5, SIRBP],
-            ),
-        };
-        let later = if_it_took_effect.into_iter();
-        let later = later.filter(|_| policy == PolicyArg::Observe);
-        let later = later.map(|register| (register, WriteWhileOff));
+        let took_effect = policy == PolicyArg::Observe;
+        let later = registers.iter().filter(|_| took_effect);
+        let later = later.map(|register| (*register, ViolationKind::WriteWhileOff));
+        let later = later.map(Expected::of(late, late));
         always.into_iter().chain(later).collect()
     }
+
+    /// The registers that are on when all is over: those whose last write was one that had no effect.
+    pub fn left_on(self, policy: PolicyArg) -> &'static [Register] {
+        match (self, policy) {
+            (Self::VmbusFirst, PolicyArg::Refuse | PolicyArg::Fault) => &[SCONTROL, SIMP, SIEFP],
+            _ => &[],
+        }
+    }
+}
+
+fn before_patch() -> [(Register, ViolationKind); 5] {
+    use ViolationKind::{OffWhileInUse, PageDisabled, PageRewritten};
+    let sint2 = SintIndex::VMBUS;
+    [
+        (SIMP, PageRewritten(sint2)),
+        (SIEFP, PageRewritten(sint2)),
+        (SIEFP, PageDisabled(sint2)),
+        (SIMP, PageDisabled(sint2)),
+        (SCONTROL, OffWhileInUse),
+    ]
+}
+
+fn vmbus_first(policy: PolicyArg) -> [Expected; 3] {
+    use Owner::{Mshv, VmBus};
+    use ViolationKind::{OffWhileInUse, VmBusLeftFirst};
+    let expected = Expected::of(VmBus, Mshv);
+    let last = match policy {
+        PolicyArg::Observe => expected((SCONTROL, VmBusLeftFirst)),
+        // Its pages were not let go, so VMBus looks as if it were still there.
+        PolicyArg::Refuse | PolicyArg::Fault => Expected {
+            register: SCONTROL,
+            kind: OffWhileInUse,
+            writer: None,
+            victim: VmBus,
+        },
+    };
+    let [simp, siefp] = [SIMP, SIEFP].map(|register| expected((register, VmBusLeftFirst)));
+    [simp, siefp, last]
 }
 
 const SCONTROL: Register = Register::Scontrol;
