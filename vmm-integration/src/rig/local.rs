@@ -4,7 +4,7 @@
 //! Runs commands on this machine: the rig itself with `--direct`, and its agent in the virtual
 //! machine.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -32,9 +32,9 @@ impl Place for Local {
 }
 
 /// Runs each order that `input` brings until its end, and tells on `output` what comes of it.
-pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
+pub fn serve(input: impl BufRead + Send + 'static, mut output: impl Write) -> Result<()> {
     write_line(&mut output, &Event::Ready)?;
-    for line in input.lines() {
+    for line in lines_of(input) {
         let order: Order = serde_json::from_str(&line?).context("Cannot read an order")?;
         let mut broken = Ok(());
         let ended = run(&order, &mut |event| {
@@ -46,6 +46,17 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
         write_line(&mut output, &Event::Ended(ended))?;
     }
     Ok(())
+}
+
+/// Those that are not empty; read at once, so that the empty ones do not fill the line.
+fn lines_of(input: impl BufRead + Send + 'static) -> Receiver<io::Result<String>> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        let says = |line: &io::Result<String>| !line.as_ref().is_ok_and(String::is_empty);
+        let mut lines = input.lines().filter(says);
+        while lines.next().is_some_and(|line| sender.send(line).is_ok()) {}
+    });
+    lines
 }
 
 fn write_line(output: &mut impl Write, event: &Event) -> Result<()> {
@@ -163,6 +174,8 @@ const ALIVE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     fn shell(script: &str, limit: u64) -> Order {
@@ -209,10 +222,10 @@ mod tests {
     fn serve_when_given_two_orders_tells_of_both() {
         let orders = ["echo one", "exit 7"].map(|script| shell(script, 60));
         let input = orders
-            .map(|order| serde_json::to_string(&order).unwrap() + "\n")
+            .map(|order| serde_json::to_string(&order).unwrap() + "\n\n")
             .concat();
         let mut output = Vec::new();
-        serve(input.as_bytes(), &mut output).unwrap();
+        serve(Cursor::new(input), &mut output).unwrap();
         let events: Vec<Event> = String::from_utf8(output)
             .unwrap()
             .lines()

@@ -4,19 +4,17 @@
 //! A virtual machine whose KVM has the in-kernel SynIC, wherever it runs: QEMU emulates an AMD
 //! processor with SVM, so that Linux in it loads its own KVM.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+mod running;
+
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use vmm_sys_util::tempfile::TempFile;
 
 use super::initramfs::{SHELL, packed_path};
 use super::order::{Event, Order, Outcome, Place, Word};
+use running::Running;
 
 /// What QEMU is started with.
 #[derive(Clone, Debug)]
@@ -73,9 +71,9 @@ impl Machine {
 
 /// The machine as a place for commands: started with the first one, and again with the one after
 /// one that it did not survive.
-#[derive(Debug)]
 pub struct Nested {
-    machine: Machine,
+    start: Box<dyn FnMut() -> Result<Running>>,
+    files: Vec<PathBuf>,
     running: Option<Running>,
 }
 
@@ -83,7 +81,8 @@ impl Nested {
     /// Nothing is started yet.
     pub fn new(machine: Machine) -> Self {
         Self {
-            machine,
+            files: machine.files.clone(),
+            start: Box::new(move || machine.start()),
             running: None,
         }
     }
@@ -91,11 +90,10 @@ impl Nested {
 
 impl Place for Nested {
     fn run(&mut self, order: &Order, tell: &mut dyn FnMut(&Event)) -> Result<Outcome> {
-        let order = translate(order, &self.machine.files)?;
+        let order = translate(order, &self.files)?;
         let mut lost = Vec::new();
-        // QEMU's SVM loses its way about once in a hundred guests and takes the kernel under KVM
-        // with it, or leaves it hanging. No process in the machine may do that, so the order is not
-        // to blame: once more.
+        // QEMU's SVM may lose its way and take the kernel under KVM with it, or leave it hanging. No
+        // process in the machine may do that, so the order is not to blame: once more.
         loop {
             let mut outcome = Outcome::default();
             match self.attempt(&order, &mut outcome, tell)? {
@@ -120,7 +118,7 @@ impl Nested {
     ) -> Result<Option<String>> {
         let mut running = match self.running.take() {
             Some(running) => running,
-            None => self.machine.start()?,
+            None => (self.start)()?,
         };
         match running.run(order, outcome, tell) {
             Ok(()) => self.running = Some(running),
@@ -146,100 +144,6 @@ fn translate(order: &Order, files: &[PathBuf]) -> Result<Order> {
     })
 }
 
-/// QEMU, and a line to the agent in it.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    orders: ChildStdin,
-    events: Receiver<Event>,
-    console: TempFile,
-}
-
-impl Running {
-    /// Waits until its agent is ready.
-    fn start(mut command: Command, console: TempFile) -> Result<Self> {
-        // QEMU's own messages belong with what the kernel says.
-        let errors = fs::File::options().append(true).open(console.as_path());
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors.context("Cannot open the console's file")?)
-            .spawn()
-            .context("Cannot run QEMU")?;
-        let orders = child.stdin.take().context("QEMU has no input")?;
-        let events = events_of(&mut child)?;
-        let running = Self {
-            child,
-            orders,
-            events,
-            console,
-        };
-        match running.events.recv_timeout(BOOT_LIMIT) {
-            Ok(Event::Ready) => Ok(running),
-            _ => bail!(running.last_words("did not come up")),
-        }
-    }
-
-    /// Fails if the machine is of no more use.
-    fn run(
-        &mut self,
-        order: &Order,
-        outcome: &mut Outcome,
-        tell: &mut dyn FnMut(&Event),
-    ) -> Result<()> {
-        let line = serde_json::to_string(order)? + "\n";
-        let sent = self.orders.write_all(line.as_bytes());
-        sent.with_context(|| self.last_words("has ended"))?;
-        loop {
-            match self.events.recv_timeout(SILENCE) {
-                Ok(event) => {
-                    tell(&event);
-                    if outcome.add(event) {
-                        return Ok(());
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => bail!(self.last_words("hangs")),
-                Err(RecvTimeoutError::Disconnected) => bail!(self.last_words("has ended")),
-            }
-        }
-    }
-
-    fn last_words(&self, what: &str) -> String {
-        let console = fs::read(self.console.as_path()).unwrap_or_default();
-        let console = String::from_utf8_lossy(&console);
-        let lines: Vec<_> = console.lines().collect();
-        let tail = lines.len().saturating_sub(LAST_LINES);
-        let tail = lines.get(tail..).unwrap_or_default().join("\n");
-        format!("The virtual machine {what}. Its console ends with:\n{tail}")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has nothing to lose, and may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What the agent tells, until QEMU ends.
-fn events_of(child: &mut Child) -> Result<Receiver<Event>> {
-    let lines = BufReader::new(child.stdout.take().context("QEMU has no output")?);
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in lines.split(b'\n').map_while(Result::ok) {
-            // Firmware may use the port before the agent has it.
-            let Ok(event) = serde_json::from_slice(&line) else {
-                continue;
-            };
-            if sender.send(event).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
-}
-
 /// One CPU: with two threads QEMU's SVM now and then loses the state of a guest, or of the kernel
 /// under KVM, within a minute of busy guests.
 const OPTIONS: [&str; 12] = [
@@ -260,27 +164,15 @@ const OPTIONS: [&str; 12] = [
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable \
                        no_timer_check noreplace-smp cryptomgr.notests lsm=capability \
                        random.trust_cpu=on";
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
-/// After so long without a word of its agent, a machine is taken to hang.
-const SILENCE: Duration = Duration::from_secs(60);
 /// How often an order is tried again.
 const RETRIES: usize = 2;
-const LAST_LINES: usize = 30;
 
 #[cfg(test)]
 mod tests {
+    use super::running::tests::start;
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-    use vmm_sys_util::tempdir::TempDir;
 
-    /// A script in place of QEMU.
-    fn start(script: &str) -> Result<Running> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        Running::start(command, TempFile::new().unwrap())
-    }
-
-    fn order() -> Order {
+    pub fn order() -> Order {
         Order {
             words: vec![
                 "boot".into(),
@@ -290,6 +182,20 @@ mod tests {
             limit: 60,
         }
     }
+
+    /// Each machine is the next of these scripts.
+    fn machines(scripts: &'static [&str]) -> Nested {
+        let mut scripts = scripts.iter();
+        Nested {
+            start: Box::new(move || start(scripts.next().unwrap())),
+            files: vec!["/images/a.flat".into()],
+            running: None,
+        }
+    }
+
+    const DIES: &str = r#"echo '"Ready"'; take"#;
+    const FAILS: &str = r#"echo '"Ready"'; take
+        echo '{"Ended":{"status":1,"seconds":1.5,"report":null,"trouble":null}}'; take"#;
 
     #[test]
     fn translate_when_a_file_was_packed_names_its_place() {
@@ -301,75 +207,26 @@ mod tests {
     }
 
     #[test]
-    fn start_when_the_machine_ends_shows_its_console() {
-        let error = start("echo no such CPU >&2").unwrap_err().to_string();
-        assert!(
-            error.starts_with("The virtual machine did not come up."),
-            "{error}"
-        );
-        assert!(error.ends_with("no such CPU"), "{error}");
-    }
-
-    #[test]
-    fn run_when_the_agent_answers_collects_what_it_tells() {
-        let script = r#"echo '"Ready"'; read order; echo noise; echo '{"Output":"a"}'
-            echo '{"Ended":{"status":3,"seconds":1.5,"report":null,"trouble":null}}'; read more"#;
-        let mut outcome = Outcome::default();
-        let mut running = start(script).unwrap();
-        running.run(&order(), &mut outcome, &mut |_| ()).unwrap();
-        assert_eq!(
-            (outcome.output, outcome.ended.status),
-            (vec!["a".into()], Some(3))
-        );
-    }
-
-    /// A machine whose QEMU is a script.
-    fn machine(folder: &TempDir, script: &str) -> Nested {
-        let qemu = folder.as_path().join("qemu");
-        fs::write(&qemu, format!("#!/bin/sh\n{script}")).unwrap();
-        fs::set_permissions(&qemu, fs::Permissions::from_mode(0o700)).unwrap();
-        Nested::new(Machine {
-            qemu,
-            kernel: "kernel".into(),
-            initrd: "initrd".into(),
-            files: vec!["/images/a.flat".into()],
-        })
-    }
-
-    #[test]
     fn run_when_a_machine_is_lost_runs_the_order_in_the_next() {
-        let folder = TempDir::new().unwrap();
-        let script = r#"echo '"Ready"'; read order; mkdir "${0%/*}/lost" && exit
-            echo '{"Ended":{"status":1,"seconds":1.5,"report":null,"trouble":null}}'; read more"#;
-        let outcome = machine(&folder, script).run(&order(), &mut |_| ()).unwrap();
+        let mut place = machines(&[DIES, FAILS]);
+        let outcome = place.run(&order(), &mut |_| ()).unwrap();
         assert_eq!(outcome.ended.status, Some(1));
         assert_eq!(outcome.lost.len(), 1);
     }
 
     #[test]
-    fn run_when_every_machine_is_lost_gives_up() {
-        let folder = TempDir::new().unwrap();
-        let mut machine = machine(&folder, r#"echo '"Ready"'; read order"#);
-        let outcome = machine.run(&order(), &mut |_| ()).unwrap();
-        assert_eq!(outcome.lost.len(), RETRIES);
-        assert_eq!(outcome.ended.status, None);
-        assert!(outcome.ended.trouble.unwrap().contains("has ended"));
+    fn run_when_the_command_fails_does_not_try_again() {
+        let outcome = machines(&[FAILS]).run(&order(), &mut |_| ()).unwrap();
+        assert_eq!(outcome.ended.status, Some(1));
+        assert_eq!(outcome.lost, [""; 0]);
     }
 
     #[test]
-    fn run_when_the_machine_ends_keeps_what_was_told_and_shows_its_console() {
-        let script = r#"echo '"Ready"'; read order; echo '{"Output":"a"}'; echo panic >&2"#;
-        let mut outcome = Outcome::default();
-        let mut running = start(script).unwrap();
-        let error = running
-            .run(&order(), &mut outcome, &mut |_| ())
-            .unwrap_err();
-        assert_eq!(outcome.output, ["a"]);
-        assert!(
-            error
-                .to_string()
-                .ends_with("has ended. Its console ends with:\npanic"),
-            "{error}"
-        );
+    fn run_when_every_machine_is_lost_gives_up() {
+        let mut place = machines(&[DIES; 1 + RETRIES]);
+        let outcome = place.run(&order(), &mut |_| ()).unwrap();
+        assert_eq!(outcome.lost.len(), RETRIES);
+        assert_eq!(outcome.ended.status, None);
+        assert!(outcome.ended.trouble.unwrap().contains("has ended"));
     }
 }

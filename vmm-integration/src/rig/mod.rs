@@ -32,7 +32,7 @@ mod report;
 mod site;
 mod tools;
 
-use std::io;
+use std::io::{self, BufReader};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -68,7 +68,9 @@ impl Cli {
     /// Whether all jobs passed. An error is an [`Unavailable`] if this machine lacks something.
     pub fn try_run(self) -> Result<bool> {
         match self.command {
-            Command::Agent => local::serve(io::stdin().lock(), io::stdout()).map(|()| true),
+            Command::Agent => {
+                local::serve(BufReader::new(io::stdin()), io::stdout()).map(|()| true)
+            }
             Command::Shell(rig) => shell(&rig).map(|()| true),
             Command::Demo(args) => play(&args.rig, |_| Ok(plan::demo(args.count, &args.ways))),
             Command::Hostile(args) => {
