@@ -4,6 +4,7 @@
 //! What can go wrong, and whose fault it is.
 
 use crate::abi::{ConnectionId, PartitionId, PortId, SintAddr, VpIndex};
+use crate::partition::PartitionError;
 use std::io;
 
 /// Why a SINT takes no message and no event now. The guest has set it up so.
@@ -56,6 +57,14 @@ pub enum PostError {
     /// [`Host::writable`]: crate::Host::writable
     #[error("Message to {0} refused: its queue is full")]
     WouldBlock(SintAddr),
+    /// The hypervisor, which has the slot, could not deliver it.
+    #[error("Message to {addr} was not delivered")]
+    Failed {
+        /// The SINT.
+        addr: SintAddr,
+        /// What it said.
+        source: PartitionError,
+    },
 }
 
 /// An event that was not accepted.
@@ -73,6 +82,14 @@ pub enum SignalError {
         /// What is missing.
         cause: NotReady,
     },
+    /// The hypervisor, which has the flags, could not set this one.
+    #[error("Event for {addr} was not delivered")]
+    Failed {
+        /// The SINT.
+        addr: SintAddr,
+        /// What it said.
+        source: PartitionError,
+    },
 }
 
 /// A doorbell that could not be rung. The VMM's fault.
@@ -85,6 +102,9 @@ pub enum RingError {
     /// Any VP would do, but there is none.
     #[error("No VP to ring {0} on")]
     NoVpAtAll(PortId),
+    /// The hypervisor has the rings, and rings them itself.
+    #[error("The event rings are the hypervisor's, and {0} is none of its ports")]
+    NotOurs(PortId),
 }
 
 /// A request of the VMM that cannot be met.

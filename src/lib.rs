@@ -70,6 +70,7 @@ mod observe;
 pub mod ownership;
 #[allow(unsafe_code)]
 mod page;
+mod partition;
 mod routing;
 pub mod sint0;
 pub mod state;
@@ -101,6 +102,7 @@ pub use observe::{
 };
 pub use ownership::{Criterion, Role, ViolationPolicy};
 pub use page::{GuestSpace, PageError};
+pub use partition::{Partition, PartitionError, Slot};
 pub use routing::{
     DoorbellSink, DoorbellSize, DoorbellSpec, DoorbellTarget, EventHandler, EventSink,
     GuestMessage, MessageHandler, MessageSink, PortBusy, PortSpec, Registration,

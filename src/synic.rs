@@ -9,10 +9,10 @@
 //! returned as [`Signals`].
 
 use crate::abi::{
-    EventFlag, Message, PageRegister, PerSint, PortId, Register, Scontrol, Sint, SintAddr,
-    SintIndex,
+    EventFlag, Message, PerSint, PortId, Register, Scontrol, Sint, SintAddr, SintIndex,
 };
 use crate::config::{Config, MessageWriter};
+use crate::delivery::direct::Direct;
 use crate::delivery::events::{Events, Signalled};
 use crate::delivery::messages::{Messages, Posted, Refused};
 use crate::delivery::rings::Rings;
@@ -21,17 +21,20 @@ use crate::host::SintInterrupt;
 use crate::observe::{InterruptCells, RingCounters};
 use crate::ownership::SynicView;
 use crate::page::GuestSpace;
+use crate::partition::PartitionError;
 use crate::stimer::TimerSignals;
 use crate::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod provided;
 mod registers;
 mod restore;
 mod signals;
 mod state;
 mod timers;
 
+pub use provided::ProvidedPages;
 pub(crate) use signals::Signals;
 pub(crate) use state::Counters;
 
@@ -47,20 +50,23 @@ pub(crate) struct Synic<AS: GuestSpace> {
     events: Events<AS>,
     rings: Mutex<Rings<AS>>,
     provided: Mutex<ProvidedPages>,
+    /// The hypervisor has the registers and pages; the registers above are a copy for saved state.
+    is_direct: bool,
     interrupts: PerSint<InterruptCells>,
     eoms: AtomicU64,
 }
 
 impl<AS: GuestSpace> Synic<AS> {
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, direct: Option<Box<Direct>>) -> Self {
         Self {
             scontrol: AtomicU64::new(scontrol_at_reset(config)),
             siefp: AtomicU64::new(0),
             simp: AtomicU64::new(0),
             sirbp: AtomicU64::new(0),
             sints: PerSint::from_fn(|_| AtomicU64::new(Sint::RESET.into())),
-            messages: Mutex::new(Messages::new(config)),
-            events: Events::new(),
+            is_direct: direct.is_some(),
+            messages: Mutex::new(Messages::new(config, direct.clone())),
+            events: Events::new(direct),
             rings: Mutex::new(Rings::new()),
             provided: Mutex::default(),
             interrupts: PerSint::default(),
@@ -77,7 +83,8 @@ impl<AS: GuestSpace> Synic<AS> {
     ) -> Result<(Posted, Signals), Refused> {
         let mut messages = lock(&self.messages);
         // Read with the lock held: a write that makes the SINT not ready passes through the lock.
-        let accepted = messages.post(sint, message, self.ready(sint), config)?;
+        let accepted = messages.post(sint, message, self.ready(sint), config);
+        let accepted = accepted.inspect_err(|refused| self.note_failure(sint, refused))?;
         let mut signals = Signals {
             work: accepted.work,
             ..Signals::NONE
@@ -93,7 +100,7 @@ impl<AS: GuestSpace> Synic<AS> {
         &self,
         sint: SintIndex,
         flag: EventFlag,
-    ) -> Result<(Signalled, Signals), NotReady> {
+    ) -> Result<(Signalled, Signals), PartitionError> {
         let signalled = self.events.signal(sint, flag, || self.ready(sint))?;
         let signals = match signalled {
             Signalled::Fresh => Signals::raise(sint),
@@ -182,13 +189,29 @@ impl<AS: GuestSpace> Synic<AS> {
         signals.and(news(&mut messages, config))
     }
 
+    /// The hypervisor, which has the slots, tells that those of these SINTs take a message again.
+    pub fn deliverable(&self, sints: u16, config: &Config) -> Signals {
+        let mut messages = lock(&self.messages);
+        if let Some(direct) = &mut messages.direct {
+            direct.told(sints);
+        }
+        for sint in SintIndex::of_set(sints) {
+            messages.move_on(sint, config);
+        }
+        messages.await_room(config);
+        news(&mut messages, config)
+    }
+
     /// What is to be told after messages may have been delivered or dropped.
     pub fn news(&self, config: &Config) -> Signals {
         news(&mut lock(&self.messages), config)
     }
 
-    /// The interrupt of a SINT, unless it is masked or polling.
+    /// The interrupt of a SINT, unless it is masked or polling, or the hypervisor raises it.
     pub fn interrupt(&self, addr: SintAddr) -> Option<SintInterrupt> {
+        if self.is_direct {
+            return None;
+        }
         let sint = self.sint(addr.sint);
         let counters = &self.interrupts[addr.sint];
         if sint.masked() || sint.polling() {
@@ -207,6 +230,13 @@ impl<AS: GuestSpace> Synic<AS> {
     /// guest may be able to repeat this as often as it likes.
     pub fn interrupt_failed(&self, sint: SintIndex) -> log::Level {
         loudness(self.interrupts[sint].fail())
+    }
+
+    /// The hypervisor has failed to deliver, which the VMM hears of as an error.
+    fn note_failure(&self, sint: SintIndex, refused: &Refused) {
+        if matches!(refused, Refused::Failed(_)) {
+            self.interrupts[sint].fail();
+        }
     }
 
     /// The registers of this moment.
@@ -240,7 +270,10 @@ impl<AS: GuestSpace> Synic<AS> {
     /// Whether SCONTROL and the SINT let a message or an event through.
     fn ready(&self, sint: SintIndex) -> Result<(), NotReady> {
         let sint = self.sint(sint);
-        if sint.proxy() {
+        if self.is_direct {
+            // The hypervisor says so when it is asked.
+            Ok(())
+        } else if sint.proxy() {
             Err(NotReady::Proxied)
         } else if !self.is_on() {
             Err(NotReady::ScontrolOff)
@@ -274,35 +307,6 @@ impl<AS: GuestSpace> Synic<AS> {
                 lock(&self.messages).timers.read(register)
             }
         }
-    }
-
-    /// Has the page registers name these pages, not yet enabled, now and after each reset.
-    pub fn provide_pages(&self, pages: ProvidedPages) {
-        *lock(&self.provided) = pages;
-        let registers = [&self.siefp, &self.simp, &self.sirbp];
-        for (register, base) in registers.into_iter().zip(pages.bases()) {
-            register.store(base, Ordering::Release);
-        }
-    }
-}
-
-/// Where the hypervisor provides a VP's pages to a root partition, as guest physical addresses.
-/// The guest finds them in its registers and enables them there; 0 stands for none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProvidedPages {
-    /// The message page.
-    pub simp: u64,
-    /// The event flags page.
-    pub siefp: u64,
-    /// The event ring page.
-    pub sirbp: u64,
-}
-
-impl ProvidedPages {
-    /// Values of SIEFP, SIMP and SIRBP that name the pages but do not enable them.
-    fn bases(self) -> [u64; 3] {
-        [self.siefp, self.simp, self.sirbp]
-            .map(|gpa| PageRegister::at(gpa).with_enabled(false).into())
     }
 }
 

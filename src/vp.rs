@@ -5,17 +5,19 @@
 
 use crate::abi::{Bank, Register, RegisterId, VpIndex};
 use crate::config::Config;
+use crate::delivery::direct::Direct;
 use crate::error::{Error, MsrError};
 #[cfg(feature = "serde")]
 use crate::observe::TraceContext;
 use crate::observe::{SynicSnapshot, Timeline, TimelineEvent, TimelineKind, VpSnapshot};
 use crate::ownership::{Entry, Ledger, Rules, ViolationPolicy};
 use crate::page::GuestSpace;
+use crate::partition::Partition;
 use crate::state::{SynicState, VpState};
 use crate::sync::lock;
 use crate::synic::{Counters, Signals, Synic};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// One virtual processor.
@@ -44,12 +46,18 @@ pub(crate) struct Context<'a, AS> {
 }
 
 impl<AS: GuestSpace> Vp<AS> {
-    pub fn new(index: VpIndex, config: &Config, epoch: Instant) -> Self {
+    pub fn new(
+        index: VpIndex,
+        config: &Config,
+        partition: Option<&Arc<dyn Partition>>,
+        epoch: Instant,
+    ) -> Self {
+        let direct = partition.map(|partition| Direct::new(partition.clone(), index));
         Self {
             index,
             online: AtomicBool::new(true),
-            plain: Synic::new(config),
-            nested: config.nested.then(|| Box::new(Synic::new(config))),
+            plain: Synic::new(config, direct.map(Box::new)),
+            nested: config.nested.then(|| Box::new(Synic::new(config, None))),
             ledger: Mutex::new(Ledger::new(config.ledger_depth)),
             timeline: Timeline::new(config.timeline_depth),
             has_work: AtomicBool::new(false),

@@ -9,9 +9,11 @@
 //! different flags mostly take different lanes, and the guest changes pages seldom.
 
 use crate::abi::{EventFlag, PerSint, SintIndex};
+use crate::delivery::direct::Direct;
 use crate::error::NotReady;
 use crate::observe::EventCounters;
 use crate::page::{GuestPage, GuestSpace};
+use crate::partition::PartitionError;
 use crate::sync::lock;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -21,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Debug)]
 pub(crate) struct Events<AS: GuestSpace> {
     lanes: [Mutex<Lane<AS>>; LANES],
+    /// Instead of the page, where the hypervisor has it.
+    direct: Option<Box<Direct>>,
 }
 
 /// In a cache line of its own, so that signallers on two CPUs do not slow each other down.
@@ -47,8 +51,9 @@ pub(crate) enum Signalled {
 }
 
 impl<AS: GuestSpace> Events<AS> {
-    pub fn new() -> Self {
+    pub fn new(direct: Option<Box<Direct>>) -> Self {
         Self {
+            direct,
             lanes: std::array::from_fn(|_| {
                 Mutex::new(Lane {
                     page: None,
@@ -67,22 +72,30 @@ impl<AS: GuestSpace> Events<AS> {
         sint: SintIndex,
         flag: EventFlag,
         ready: impl FnOnce() -> Result<(), NotReady>,
-    ) -> Result<Signalled, NotReady> {
+    ) -> Result<Signalled, PartitionError> {
         let mut lane = lock(self.lane(flag));
         let lane = &mut *lane;
         let counters = &mut lane.counters.get_or_insert_default()[sint];
-        let page = ready().and_then(|()| lane.page.as_ref().ok_or(NotReady::PageOff));
-        let page = page.inspect_err(|_| counters.refused += 1)?;
+        let flags = ready().and_then(|()| Flags::of(lane.page.as_deref(), self.direct.as_deref()));
+        let flags = flags.inspect_err(|_| counters.refused += 1);
+        let flags = flags.map_err(PartitionError::NotReady)?;
         if lane.paused {
             counters.coalesced += u64::from(!lane.held.insert((sint, flag)));
             return Ok(Signalled::Held);
         }
-        if set_flag(page, sint, flag) {
-            counters.fresh += 1;
-            Ok(Signalled::Fresh)
-        } else {
-            counters.coalesced += 1;
-            Ok(Signalled::Coalesced)
+        match flags.set(sint, flag) {
+            Ok(true) => {
+                counters.fresh += 1;
+                Ok(Signalled::Fresh)
+            }
+            Ok(false) => {
+                counters.coalesced += 1;
+                Ok(Signalled::Coalesced)
+            }
+            Err(error) => {
+                counters.refused += 1;
+                Err(error)
+            }
         }
     }
 
@@ -134,13 +147,15 @@ impl<AS: GuestSpace> Events<AS> {
             lane.paused = false;
             for (sint, flag) in std::mem::take(&mut lane.held) {
                 let counters = &mut lane.counters.get_or_insert_default()[sint];
-                match &lane.page {
-                    None => counters.refused += 1,
-                    Some(page) if set_flag(page, sint, flag) => {
+                let flags = Flags::of(lane.page.as_deref(), self.direct.as_deref());
+                let set = flags.map(|flags| flags.set(sint, flag));
+                match set {
+                    Err(_) | Ok(Err(_)) => counters.refused += 1,
+                    Ok(Ok(true)) => {
                         counters.fresh += 1;
                         fresh |= sint.bit();
                     }
-                    Some(_) => counters.coalesced += 1,
+                    Ok(Ok(false)) => counters.coalesced += 1,
                 }
             }
         }
@@ -202,6 +217,27 @@ impl<AS: GuestSpace> Events<AS> {
     /// Every lane at once, always in the same order.
     fn hold_all(&self) -> Vec<MutexGuard<'_, Lane<AS>>> {
         self.lanes.iter().map(lock).collect()
+    }
+}
+
+/// Where flags are.
+enum Flags<'a, AS: GuestSpace> {
+    Page(&'a GuestPage<AS>),
+    Direct(&'a Direct),
+}
+
+impl<'a, AS: GuestSpace> Flags<'a, AS> {
+    fn of(page: Option<&'a GuestPage<AS>>, direct: Option<&'a Direct>) -> Result<Self, NotReady> {
+        let page = page.map(Self::Page);
+        direct.map(Self::Direct).or(page).ok_or(NotReady::PageOff)
+    }
+
+    /// Sets one; true if it was clear.
+    fn set(self, sint: SintIndex, flag: EventFlag) -> Result<bool, PartitionError> {
+        match self {
+            Self::Page(page) => Ok(set_flag(page, sint, flag)),
+            Self::Direct(direct) => direct.signal(sint, flag),
+        }
     }
 }
 

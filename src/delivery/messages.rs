@@ -9,11 +9,13 @@
 
 use crate::abi::{Message, MessageType, PerSint, SintIndex};
 use crate::config::{Config, MessageWriter, WhenDisabled, WhenMasked};
+use crate::delivery::direct::{Attempt, Direct};
 use crate::delivery::queue::SintQueue;
-use crate::delivery::slot::{self, PageSlot, SlotMemory, SlotPost};
+use crate::delivery::slot::{self, PageSlot, SlotMemory};
 use crate::error::NotReady;
 use crate::observe::MessageCounters;
 use crate::page::{GuestPage, GuestSpace};
+use crate::partition::PartitionError;
 use crate::stimer::Timers;
 
 /// What became of a message that was accepted.
@@ -40,12 +42,15 @@ pub(crate) struct Accepted {
 pub(crate) enum Refused {
     NotReady(NotReady),
     Full,
+    Failed(PartitionError),
 }
 
 /// The message page, its slots and their queues.
 #[derive(Debug)]
 pub(crate) struct Messages<AS: GuestSpace> {
     pub page: Option<GuestPage<AS>>,
+    /// Instead of the page, where the hypervisor has it.
+    pub direct: Option<Box<Direct>>,
     pub queues: PerSint<SintQueue>,
     /// In the plain bank; those of the nested one are never used.
     pub timers: Timers,
@@ -54,9 +59,10 @@ pub(crate) struct Messages<AS: GuestSpace> {
 }
 
 impl<AS: GuestSpace> Messages<AS> {
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, direct: Option<Box<Direct>>) -> Self {
         Self {
             page: None,
+            direct,
             queues: Default::default(),
             timers: Timers::new(config.timers),
             paused: false,
@@ -77,21 +83,29 @@ impl<AS: GuestSpace> Messages<AS> {
             off => off,
         };
         self.queue(sint).counters.posted += 1;
-        if let Err(cause) = ready.or_else(|cause| accept(cause, config)) {
-            self.queue(sint).counters.dropped.count(cause);
-            return Err(Refused::NotReady(cause));
-        }
+        self.admit(sint, ready, config)?;
         let by_vp = config.message_writer == MessageWriter::VpThread;
         let may_write = may_write(ready, config) && !by_vp;
         // The guest may have emptied the slot without an EOM since the last message came.
-        let advanced = may_write && self.advance_queue(sint);
+        let advanced = may_write && self.direct.is_none() && self.advance_queue(sint);
         let more = self.timers.wait_for(sint);
-        if may_write && self.queue(sint).is_empty() && self.deliver(sint, message, more) {
-            return Ok(Accepted {
-                posted: Posted::Delivered,
-                interrupt: true,
-                work: false,
-            });
+        if may_write && self.queue(sint).is_empty() {
+            match self.attempt(sint, message, more) {
+                Attempt::Delivered => {
+                    return Ok(Accepted {
+                        posted: Posted::Delivered,
+                        interrupt: true,
+                        work: false,
+                    });
+                }
+                Attempt::Busy => {}
+                Attempt::NotReady(cause) => self.admit(sint, Err(cause), config)?,
+                Attempt::Failed(error) => {
+                    // Counted with the interrupts that failed, as it is no fate of a message.
+                    self.queue(sint).counters.posted -= 1;
+                    return Err(Refused::Failed(error));
+                }
+            }
         }
         if advanced {
             // Its place is free, so this is never refused, and the interrupt never lost.
@@ -100,11 +114,51 @@ impl<AS: GuestSpace> Messages<AS> {
             self.enqueue(sint, message, config)?;
         }
         self.queue(sint).counters.queued += 1;
+        self.await_room(config);
         Ok(Accepted {
             posted: Posted::Queued,
             interrupt: advanced,
             work: by_vp,
         })
+    }
+
+    /// Has the hypervisor tell of each slot that something waits for, where it has the slots.
+    pub fn await_room(&mut self, config: &Config) {
+        let waiting = SintIndex::all().filter(|sint| self.has_waiting(*sint));
+        let waiting = waiting.fold(0, |set, sint| set | sint.bit());
+        let Some(direct) = self.direct.as_mut().filter(|_| !self.paused) else {
+            return;
+        };
+        if waiting != 0 && direct.wait_for(waiting) {
+            // It need not tell of a slot that has become free before it was asked.
+            for sint in SintIndex::of_set(waiting) {
+                self.move_on(sint, config);
+            }
+        }
+    }
+
+    /// As far as the slot takes them, delivers the messages that wait for it; whether any was. To
+    /// the hypervisor a slot is free as soon as it says so, so it is asked until it says no.
+    pub fn move_on(&mut self, sint: SintIndex, config: &Config) -> bool {
+        let mut moved = false;
+        loop {
+            let Some((&next, _)) = self.queue(sint).front() else {
+                return moved;
+            };
+            match self.attempt(sint, &next, false) {
+                Attempt::Delivered => self.queue(sint).pop(),
+                Attempt::NotReady(cause) if is_off(cause) => {
+                    if config.when_disabled == WhenDisabled::Refuse {
+                        self.discard(sint, cause);
+                    }
+                    return moved;
+                }
+                // A mask that came later keeps what waits. A failure is not the message's fault.
+                Attempt::Busy | Attempt::NotReady(_) | Attempt::Failed(_) => return moved,
+            }
+            self.queue(sint).counters.redelivered += 1;
+            moved = true;
+        }
     }
 
     /// Queues the notice that `ring`'s event ring has entries, on SINT0, and delivers it if it can
@@ -182,10 +236,24 @@ impl<AS: GuestSpace> Messages<AS> {
     }
 
     fn page_ready(&self) -> Result<(), NotReady> {
-        match self.page {
-            Some(_) => Ok(()),
-            None => Err(NotReady::PageOff),
+        match self.page.is_some() || self.direct.is_some() {
+            true => Ok(()),
+            false => Err(NotReady::PageOff),
         }
+    }
+
+    /// Refuses a message, unless its SINT is ready or the policy holds it.
+    fn admit(
+        &mut self,
+        sint: SintIndex,
+        ready: Result<(), NotReady>,
+        config: &Config,
+    ) -> Result<(), Refused> {
+        let admitted = ready.or_else(|cause| accept(cause, config));
+        admitted.map_err(|cause| {
+            self.queue(sint).counters.dropped.count(cause);
+            Refused::NotReady(cause)
+        })
     }
 
     fn enqueue(
@@ -194,11 +262,13 @@ impl<AS: GuestSpace> Messages<AS> {
         message: &Message,
         config: &Config,
     ) -> Result<(), Refused> {
+        let direct = self.direct.is_some();
         let queue = self.queue(sint);
-        let depth = match config.message_writer {
-            MessageWriter::AnyThread => config.queue_depth,
-            // Every message waits, if only for the VP's thread.
-            MessageWriter::VpThread => config.queue_depth.max(1),
+        let by_vp = config.message_writer == MessageWriter::VpThread;
+        let depth = match by_vp || direct {
+            false => config.queue_depth,
+            // Every message waits, if only for the VP's thread; or one has to, to ask for room.
+            true => config.queue_depth.max(1),
         };
         if queue.push(message, depth).is_err() {
             queue.counters.dropped.full += 1;
@@ -219,17 +289,30 @@ impl<AS: GuestSpace> Messages<AS> {
     }
 
     pub(super) fn deliver(&mut self, sint: SintIndex, message: &Message, more: bool) -> bool {
-        let Some(page) = self.page.as_ref().filter(|_| !self.paused) else {
-            return false;
-        };
-        let posted = slot::post(&PageSlot::new(page, sint), message, more);
-        let counters = &mut self.queue(sint).counters;
-        match posted {
-            SlotPost::Delivered => counters.delivered += 1,
-            SlotPost::Busy => counters.busy += 1,
-        }
-        posted == SlotPost::Delivered
+        self.attempt(sint, message, more) == Attempt::Delivered
     }
+
+    fn attempt(&mut self, sint: SintIndex, message: &Message, more: bool) -> Attempt {
+        if self.paused {
+            return Attempt::Busy;
+        }
+        let attempt = match (&self.page, &self.direct) {
+            (_, Some(direct)) => direct.post(sint, message).into(),
+            (Some(page), None) => slot::post(&PageSlot::new(page, sint), message, more).into(),
+            (None, None) => return Attempt::Busy,
+        };
+        let counters = &mut self.queue(sint).counters;
+        match attempt {
+            Attempt::Delivered => counters.delivered += 1,
+            Attempt::Busy => counters.busy += 1,
+            Attempt::NotReady(_) | Attempt::Failed(_) => {}
+        }
+        attempt
+    }
+}
+
+fn is_off(cause: NotReady) -> bool {
+    matches!(cause, NotReady::ScontrolOff | NotReady::PageOff)
 }
 
 /// Whether a message may go into the slot now.

@@ -6,6 +6,7 @@
 //! Each protocol is written once, against a small trait for the memory that it is played on: the
 //! guest's page in the engine, and loom's atomics in the models that prove it.
 
+pub(crate) mod direct;
 pub(crate) mod event_ring;
 pub(crate) mod events;
 pub(crate) mod messages;

@@ -28,8 +28,8 @@ pub(crate) fn dispatch<AS: GuestSpace>(
         POST_MESSAGE => simple(post::post_message(manager, vp, control, input)),
         SIGNAL_EVENT => simple(post::signal_event(manager, control, input)),
         NOTIFY_PORT_RING_EMPTY => simple(ring_empty(manager, vp, control, input)),
-        GET_VP_REGISTERS => registers::get(manager, vp, control, input),
-        SET_VP_REGISTERS => registers::set(manager, vp, control, input),
+        GET_VP_REGISTERS if manager.has_registers() => registers::get(manager, vp, control, input),
+        SET_VP_REGISTERS if manager.has_registers() => registers::set(manager, vp, control, input),
         code if ports::is_one(code) && manager.config().guest_ports != 0 => {
             simple(ports::call(manager, code, input))
         }

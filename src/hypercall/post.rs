@@ -123,6 +123,7 @@ fn signal_sint<AS: GuestSpace>(
         Ok(_) => Ok(()),
         Err(SignalError::NoVp(_)) => Err(HvStatus::InvalidVpIndex),
         Err(SignalError::NotReady { .. }) => Err(HvStatus::InvalidSynicState),
+        Err(SignalError::Failed { .. }) => Err(HvStatus::InsufficientBuffers),
     }
 }
 
@@ -130,7 +131,8 @@ fn post_status(error: PostError) -> HvStatus {
     match error {
         PostError::NoVp(_) => HvStatus::InvalidVpIndex,
         PostError::NotReady { .. } => HvStatus::InvalidSynicState,
-        PostError::WouldBlock(_) => HvStatus::InsufficientBuffers,
+        // The guest may try again, and has done nothing wrong.
+        PostError::WouldBlock(_) | PostError::Failed { .. } => HvStatus::InsufficientBuffers,
     }
 }
 

@@ -98,14 +98,21 @@ impl<AS: GuestSpace> SynicManager<AS> {
         self.space.memory()
     }
 
+    /// Whether the registers are the manager's.
+    pub(crate) fn has_registers(&self) -> bool {
+        self.partition.is_none()
+    }
+
     pub(crate) fn has_vp(&self, vp: VpIndex) -> bool {
         self.vp(vp).is_some()
     }
 
-    /// The register behind an MSR. Where there are no timers, theirs are the VMM's to answer.
+    /// The register behind an MSR. Where there are no timers, theirs are the VMM's to answer; where
+    /// the hypervisor has the SynIC, all are its own.
     fn register_of(&self, msr: u32) -> Option<RegisterId> {
         let id = RegisterId::from_msr(msr)?;
-        Some(id).filter(|id| self.config.timers || !id.register.is_timer())
+        let is_ours = self.config.timers || !id.register.is_timer();
+        Some(id).filter(|_| is_ours && self.partition.is_none())
     }
 
     fn sink(&self, sink: &DoorbellSink) {
@@ -134,6 +141,9 @@ impl<AS: GuestSpace> SynicManager<AS> {
         sint: SintIndex,
         port: PortId,
     ) -> Result<(), RingError> {
+        if self.partition.is_some() {
+            return Err(RingError::NotOurs(port));
+        }
         let vp = match target {
             DoorbellTarget::Vp(vp) => {
                 let addr = SintAddr::new(vp, sint);

@@ -5,7 +5,8 @@
 //!
 //! | file | who calls |
 //! |---|---|
-//! | this one | the VMM, when it sets up: VPs come and go, the guest pauses, resumes, resets |
+//! | this one | the VMM, when it sets up, and when VPs come and go |
+//! | `lifecycle` | the VMM, when the guest pauses, resumes, resets; a VP's thread before it runs |
 //! | `guest` | a VP's thread, with an exit of the guest: MSRs, hypercalls, doorbell writes |
 //! | `parent` | likewise, where the guest has partitions of its own; and the VPs of those |
 //! | `vmm` | any thread that has something for the guest: messages, events, doorbells; ports |
@@ -13,19 +14,21 @@
 //! | `state` | the VMM, while the guest is paused: save, restore; and at any time: snapshot |
 
 mod guest;
+mod lifecycle;
 mod parent;
 mod state;
 mod timers;
 mod vmm;
 
 use crate::abi::{Bank, PortId, SintAddr, SintIndex, VpIndex};
-use crate::config::Config;
+use crate::config::{Config, MessageWriter};
 use crate::error::Error;
 use crate::events::{SynicEvents, WatchList};
 use crate::host::Host;
 use crate::hypercall::HypercallPage;
 use crate::observe::TimelineKind;
 use crate::page::GuestSpace;
+use crate::partition::Partition;
 use crate::routing::{ChildSpace, Connections, DoorbellPorts, Doorbells, Port, Table};
 use crate::stimer::TimerSignals;
 use crate::sync::lock;
@@ -77,6 +80,8 @@ pub struct SynicManager<AS: GuestSpace> {
     config: Config,
     space: AS,
     host: Arc<dyn Host>,
+    /// Has the SynICs, if not we.
+    partition: Option<Arc<dyn Partition>>,
     /// By index; a VP that was ever there stays, so that looking one up takes no lock.
     vps: Box<[OnceLock<Vp<AS>>]>,
     hypercall_page: HypercallPage,
@@ -97,12 +102,42 @@ pub struct SynicManager<AS: GuestSpace> {
 impl<AS: GuestSpace> SynicManager<AS> {
     /// A manager without VPs, running.
     pub fn new(config: Config, space: AS, host: Arc<dyn Host>) -> Arc<Self> {
+        Self::make(config, space, host, None)
+    }
+
+    /// A manager for a partition whose hypervisor has the SynICs. It has queues, ports, connections,
+    /// counters and state, and delivers by the hypervisor's calls. Registers, ownership, timers,
+    /// event rings and interrupts are the hypervisor's; of the configuration, what is about them
+    /// has no effect. [`WhenMasked::Write`](crate::WhenMasked::Write) is as `Hold`.
+    pub fn of_partition(
+        config: Config,
+        space: AS,
+        host: Arc<dyn Host>,
+        partition: Arc<dyn Partition>,
+    ) -> Arc<Self> {
+        let config = Config {
+            message_writer: MessageWriter::AnyThread,
+            timers: false,
+            nested: false,
+            guest_ports: 0,
+            ..config
+        };
+        Self::make(config, space, host, Some(partition))
+    }
+
+    fn make(
+        config: Config,
+        space: AS,
+        host: Arc<dyn Host>,
+        partition: Option<Arc<dyn Partition>>,
+    ) -> Arc<Self> {
         let vps = (0..config.max_vps).map(|_| OnceLock::new()).collect();
         Arc::new(Self {
             hypercall_page: HypercallPage::new(config.hypercall_port),
             config,
             space,
             host,
+            partition,
             vps,
             ports: Arc::new(Table::new()),
             connections: Arc::new(Connections::new()),
@@ -134,7 +169,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
         let mut is_new = false;
         let vp = slot.get_or_init(|| {
             is_new = true;
-            Vp::new(index, &self.config, self.epoch)
+            Vp::new(index, &self.config, self.partition.as_ref(), self.epoch)
         });
         if !is_new && !vp.set_online(true) {
             return Err(Error::VpExists(index));
@@ -174,79 +209,6 @@ impl<AS: GuestSpace> SynicManager<AS> {
         Ok(())
     }
 
-    /// To be called on a VP's thread before each entry into the guest. When there is nothing to
-    /// do, it is one atomic load.
-    pub fn pre_run(&self, index: VpIndex) {
-        let Some(vp) = self.vp(index).filter(|vp| vp.has_work()) else {
-            return;
-        };
-        if vp.take_work() {
-            self.bring_time(vp, true);
-            for (bank, synic) in vp.banks() {
-                let turn = vp.take_turn();
-                // Not to undo a pause that comes between. The next resume gives this work again.
-                if self.is_paused() {
-                    return;
-                }
-                let signals = synic.resume(&self.config);
-                drop(turn);
-                self.apply(vp, bank, synic, signals);
-            }
-        }
-    }
-
-    /// Writes nothing to guest memory from now on; after this returns, nobody is doing so. What is
-    /// posted waits. To be called after the VPs have left the guest. Only a register write of the VMM's
-    /// own may still touch the page that it names.
-    pub fn pause(&self) {
-        let lifecycle = lock(&self.lifecycle);
-        self.pause_vps();
-        drop(lifecycle);
-        self.tell_deadlines();
-    }
-
-    /// Delivers again. To be called before the VPs enter the guest; what waited is delivered by
-    /// each VP's [`pre_run`](Self::pre_run), before it does.
-    pub fn resume(&self) {
-        let lifecycle = lock(&self.lifecycle);
-        self.paused.store(false, Ordering::Release);
-        self.online().for_each(Vp::give_work);
-        drop(lifecycle);
-        self.online().for_each(|vp| self.host.kick(vp.index));
-    }
-
-    /// As after power-on: all VPs and the hypercall page. VPs must have left the guest; ports,
-    /// connections and doorbells of the VMM's stay, those of the guest's own go, and what waited is
-    /// dropped and counted.
-    pub fn reset(&self) {
-        let lifecycle = lock(&self.lifecycle);
-        self.hypercall_page.reset();
-        self.forget_guest_ports();
-        self.online().for_each(|vp| vp.reset(&self.config));
-        drop(lifecycle);
-        self.online().for_each(|vp| self.tell_of_reset(vp));
-    }
-
-    /// One VP as after power-on.
-    ///
-    /// # Errors
-    /// [`Error::NoVp`].
-    pub fn reset_vp(&self, index: VpIndex) -> Result<(), Error> {
-        let lifecycle = lock(&self.lifecycle);
-        let vp = self.vp(index).ok_or(Error::NoVp(index))?;
-        vp.reset(&self.config);
-        drop(lifecycle);
-        self.tell_of_reset(vp);
-        Ok(())
-    }
-
-    /// The VMM has changed the memory map: looks every page up again. To be called while paused.
-    pub fn memory_changed(&self) {
-        for vp in self.online() {
-            vp.banks().for_each(|(_, synic)| synic.remap(&self.space));
-        }
-    }
-
     /// The half of the manager that belongs to the VMM's event loop. There is one at a time; when
     /// it is dropped, its watches go on with the next one.
     ///
@@ -254,15 +216,6 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// [`Error::EventsTaken`]; [`Error::Event`] if the host has no eventfd for it.
     pub fn events(&self) -> Result<SynicEvents, Error> {
         SynicEvents::new(&self.events)
-    }
-
-    fn pause_vps(&self) {
-        self.paused.store(true, Ordering::Release);
-        for vp in self.online() {
-            let _turn = vp.take_turn();
-            vp.take_work();
-            vp.pause();
-        }
     }
 
     fn is_paused(&self) -> bool {
@@ -287,13 +240,6 @@ impl<AS: GuestSpace> SynicManager<AS> {
         Context {
             space: &self.space,
             config: &self.config,
-        }
-    }
-
-    fn tell_of_reset(&self, vp: &Vp<AS>) {
-        self.update_routes(vp);
-        for (bank, synic) in vp.banks() {
-            self.apply(vp, bank, synic, synic.news(&self.config));
         }
     }
 

@@ -4,13 +4,14 @@
 //! What the VMM does: messages and events for the guest, and the ports that hear from it.
 
 use super::SynicManager;
-use crate::abi::{ConnectionId, EventFlag, Message, PortId, SintAddr};
+use crate::abi::{Bank, ConnectionId, EventFlag, Message, PortId, SintAddr, VpIndex};
 use crate::delivery::events::Signalled;
 use crate::delivery::messages::{Posted, Refused};
 use crate::error::{Error, PostError, SignalError};
 use crate::events::Watch;
 use crate::observe::{RingCounters, TimelineKind};
 use crate::page::GuestSpace;
+use crate::partition::PartitionError;
 use crate::routing::{Doorbell, DoorbellSink, DoorbellSpec, Port, PortSpec, Registration};
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
         let (posted, signals) = posted.map_err(|refused| match refused {
             Refused::NotReady(cause) => PostError::NotReady { addr, cause },
             Refused::Full => PostError::WouldBlock(addr),
+            Refused::Failed(PartitionError::NoVp) => PostError::NoVp(addr),
+            Refused::Failed(source) => PostError::Failed { addr, source },
         })?;
         vp.record(|| TimelineKind::Message {
             sint: addr.sint,
@@ -65,6 +68,19 @@ impl<AS: GuestSpace> SynicManager<AS> {
         }
     }
 
+    /// A VP has exited because messages for these SINTs (bit n: SINTn) can be delivered, as
+    /// [`Partition::notify_deliverable`](crate::Partition::notify_deliverable) asked for: delivers
+    /// what waits. Any thread; once too often does no harm.
+    pub fn sints_deliverable(&self, vp: VpIndex, sints: u16) {
+        let Some(vp) = self.vp(vp) else {
+            return;
+        };
+        if let Some(synic) = vp.synic(Bank::Plain) {
+            let signals = synic.deliverable(sints, &self.config);
+            self.apply(vp, Bank::Plain, synic, signals);
+        }
+    }
+
     /// Sets an event flag of a SINT, and interrupts the VP if the flag was clear. True: it was.
     ///
     /// # Errors
@@ -73,8 +89,11 @@ impl<AS: GuestSpace> SynicManager<AS> {
         let vp = self.vp(addr.vp).ok_or(SignalError::NoVp(addr))?;
         let synic = vp.synic(addr.bank).ok_or(SignalError::NoVp(addr))?;
         let signalled = synic.signal(addr.sint, flag);
-        let (signalled, signals) =
-            signalled.map_err(|cause| SignalError::NotReady { addr, cause })?;
+        let (signalled, signals) = signalled.map_err(|error| match error {
+            PartitionError::NotReady(cause) => SignalError::NotReady { addr, cause },
+            PartitionError::NoVp => SignalError::NoVp(addr),
+            source => SignalError::Failed { addr, source },
+        })?;
         vp.record(|| TimelineKind::Event {
             sint: addr.sint,
             flag: flag.get(),

@@ -198,6 +198,9 @@ impl<AS: GuestSpace> Synic<AS> {
 
     /// Something came on: delivers what waited for it.
     pub(super) fn deliver_waiting(&self, config: &Config) -> Signals {
+        if self.is_direct {
+            return self.deliverable(u16::MAX, config);
+        }
         SintIndex::all().fold(Signals::NONE, |all, sint| {
             all.and(self.advance(sint, config))
         })

@@ -61,6 +61,7 @@ impl<AS: GuestSpace> Synic<AS> {
             events,
             rings,
             provided,
+            is_direct: _,
             interrupts: _, // What happened, happened.
             eoms: _,
         } = self;
@@ -74,6 +75,9 @@ impl<AS: GuestSpace> Synic<AS> {
         }
         let mut messages = lock(messages);
         messages.page = None;
+        if let Some(direct) = &mut messages.direct {
+            direct.forget();
+        }
         messages.reset_timers();
         for (_, queue) in messages.queues.iter_mut() {
             queue.counters.dropped.reset += queue.clear();
@@ -114,6 +118,7 @@ impl<AS: GuestSpace> Synic<AS> {
             events,
             rings,
             provided: _,   // The VMM's, not the guest's.
+            is_direct: _,  // Likewise.
             interrupts: _, // With the counters, and so are the EOMs.
             eoms: _,
         } = self;
