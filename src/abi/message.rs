@@ -168,6 +168,26 @@ impl Message {
         self.payload.get(..usize::from(self.len)).unwrap_or(&[])
     }
 
+    /// As it stands in a slot (`hv_message`), with no other message behind it.
+    pub fn to_bytes(&self) -> [u8; MESSAGE_SIZE] {
+        let mut bytes = [0; MESSAGE_SIZE];
+        let header = [
+            self.message_type.get().to_le_bytes(),
+            self.size_and_flags(false).to_le_bytes(),
+        ];
+        let words = [
+            header.as_flattened(),
+            &self.sender.to_le_bytes(),
+            &self.payload,
+        ];
+        let filled = words.into_iter().flatten();
+        bytes
+            .iter_mut()
+            .zip(filled)
+            .for_each(|(to, from)| *to = *from);
+        bytes
+    }
+
     /// The first header word of a slot: type, size and flags, little-endian.
     pub(crate) const fn size_and_flags(&self, pending: bool) -> u32 {
         self.len as u32 | (pending as u32) << 8
@@ -210,6 +230,17 @@ mod tests {
             Message::new(MessageType::VMBUS, &[0; 241]),
             Err(MessageError::TooLong(241))
         );
+    }
+
+    #[test]
+    fn to_bytes_has_header_sender_and_payload_at_their_offsets() {
+        let message = Message::new(MessageType::VMBUS, &[7; 3]).unwrap();
+        let bytes = message.with_sender(0x0102).to_bytes();
+        assert_eq!(
+            bytes[..20],
+            [1, 0, 0, 0, 3, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 7, 7, 7, 0]
+        );
+        assert_eq!(bytes[20..], [0; 236]);
     }
 
     #[test]

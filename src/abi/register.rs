@@ -163,6 +163,28 @@ impl RegisterId {
         Some(Self { bank, register })
     }
 
+    /// Its `HV_REGISTER_NAME`, the inverse of [`from_name`](Self::from_name); `None` for one of the
+    /// nested bank that has none.
+    pub fn name(self) -> Option<u32> {
+        let offset = match self.bank {
+            Bank::Plain => 0,
+            Bank::Nested => NESTED_OFFSET,
+        };
+        let name = match self.register {
+            Register::VpIndex => NAME_VP_INDEX,
+            Register::Sint(sint) => NAME_BASE + offset + u32::from(sint),
+            Register::Scontrol => NAME_BASE + offset + 0x10,
+            Register::Sversion => NAME_BASE + offset + 0x11,
+            Register::Siefp => NAME_BASE + offset + 0x12,
+            Register::Simp => NAME_BASE + offset + 0x13,
+            Register::Eom => NAME_BASE + offset + 0x14,
+            Register::Sirbp => NAME_BASE + offset + 0x15,
+            Register::TimerConfig(timer) => NAME_TIMERS + u32::from(timer) * 2,
+            Register::TimerCount(timer) => NAME_TIMERS + u32::from(timer) * 2 + 1,
+        };
+        Some(name).filter(|name| Self::from_name(*name) == Some(self))
+    }
+
     /// A register of the plain bank.
     pub const fn plain(register: Register) -> Self {
         Self {

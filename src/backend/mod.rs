@@ -12,6 +12,7 @@
 //! |------------|---------------------------------------------|-------------------|---------|
 //! | `emulated` | the manager                                 | any KVM           | `kvm`   |
 //! | `kvm`      | KVM; the manager holds the same, in step    | KVM's own SynIC   | `kvm`   |
+//! | `mshv`     | the hypervisor                              | /dev/mshv         | `mshv`  |
 
 #[cfg(all(feature = "kvm", target_arch = "x86_64"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "kvm")))]
@@ -21,6 +22,9 @@ mod error;
 #[cfg(all(feature = "kvm", target_arch = "x86_64"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "kvm")))]
 pub mod kvm;
+#[cfg(feature = "mshv")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mshv")))]
+pub mod mshv;
 #[cfg(all(feature = "kvm", target_arch = "x86_64"))]
 mod msr_filter;
 

@@ -27,13 +27,18 @@
 //!
 //! Everything here panics where a test has gone wrong; none of it is for production.
 
+pub mod conformance;
 mod consumer;
 mod drivers;
 mod guest;
 mod host;
+#[cfg(feature = "mshv")]
+mod mshv;
 mod vm;
 
 pub use drivers::{MockError, MockPage};
 pub use guest::MockGuest;
 pub use host::{HostCall, RecordingHost};
+#[cfg(feature = "mshv")]
+pub use mshv::{MshvDouble, VpDouble, hv_message_of};
 pub use vm::MockVm;
