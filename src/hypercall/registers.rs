@@ -82,6 +82,8 @@ fn target<AS: GuestSpace>(
     let mut header = [0; HEADER];
     input.read(&*manager.guest_memory(), 0, &mut header)?;
     let partition = PartitionId::new(u64::from_le_bytes(bytes(&header, 0)));
+    // A child's VPs are not the manager's, which has none.
+    deny_if(manager.has_child(partition), HvStatus::InvalidVpIndex)?;
     deny_if(partition != PartitionId::SELF, HvStatus::InvalidPartitionId)?;
     let vtl = u32::from_le_bytes(bytes(&header, 12));
     deny_if(vtl & !USE_TARGET_VTL != 0, HvStatus::InvalidParameter)?;

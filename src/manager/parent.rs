@@ -84,6 +84,11 @@ impl<AS: GuestSpace> SynicManager<AS> {
         })
     }
 
+    /// Whether the guest has this partition.
+    pub(crate) fn has_child(&self, id: PartitionId) -> bool {
+        self.child(id).is_ok()
+    }
+
     /// `HvCreatePort`.
     pub(crate) fn create_guest_port(&self, port: DoorbellPort) -> Result<(), HvStatus> {
         self.child(port.child)?;

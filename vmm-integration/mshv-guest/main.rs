@@ -8,6 +8,7 @@
 //! really is a parent partition. Each check prints a line; see `report.rs`. Doorbells have to be
 //! rung by somebody: `bell.rs`.
 
+mod backend;
 mod bell;
 mod device;
 mod doorbell;
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
 type Check = fn(&Args, Option<&Bell>) -> Result<Outcome>;
 
 /// In the order in which each relies on those before it.
-fn checks() -> [(&'static str, Check); 12] {
+fn checks() -> [(&'static str, Check); 16] {
     [
         ("capabilities", |_, _| device::capabilities()),
         ("partition", |_, _| device::partition()),
@@ -83,6 +84,10 @@ fn checks() -> [(&'static str, Check); 12] {
         ("overflow", ringing::ring_flat_out),
         ("removal", teardown::remove_while_ringing),
         ("closing", teardown::close_while_ringing),
+        ("backend doorbells", |_, _| backend::doorbells()),
+        ("backend match", |_, bell| backend::doorbell_of_a_size(bell)),
+        ("backend routes", |_, _| backend::routes()),
+        ("backend deliveries", |_, _| backend::deliveries()),
     ]
 }
 

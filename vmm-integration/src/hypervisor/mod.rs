@@ -21,6 +21,7 @@
 //! and by its own RAM.
 
 mod deposit;
+mod intercepts;
 mod partition;
 mod properties;
 mod statistics;
@@ -82,6 +83,8 @@ impl Hypervisor {
             SET_PARTITION_PROPERTY => self.simple(input, Self::set_property),
             MAP_STATS_PAGE_2 => self.simple(input, Self::map_statistics),
             UNMAP_STATS_PAGE => self.simple(input, Self::unmap_statistics),
+            INSTALL_INTERCEPT => self.simple(input, Self::install_intercept),
+            POST_MESSAGE_DIRECT | SIGNAL_EVENT_DIRECT => self.simple(input, Self::deliver),
             _ => Err(HvStatus::InvalidHypercallCode),
         };
         let status = answer.err().unwrap_or(HvStatus::Success);
@@ -190,7 +193,10 @@ const GET_PARTITION_PROPERTY: u16 = 0x0044;
 const SET_PARTITION_PROPERTY: u16 = 0x0045;
 const DEPOSIT_MEMORY: u16 = 0x0048;
 const WITHDRAW_MEMORY: u16 = 0x0049;
+const INSTALL_INTERCEPT: u16 = 0x004D;
 const UNMAP_STATS_PAGE: u16 = 0x006D;
+const SIGNAL_EVENT_DIRECT: u16 = 0x00C0;
+const POST_MESSAGE_DIRECT: u16 = 0x00C1;
 const GET_PARTITION_PROPERTY_EX: u16 = 0x0101;
 const MAP_STATS_PAGE_2: u16 = 0x0131;
 /// Where the result value counts repetitions.

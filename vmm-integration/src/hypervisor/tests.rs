@@ -265,6 +265,58 @@ fn statistics_of_what_is_not_there_are_refused() {
 }
 
 #[test]
+fn intercepts_of_a_partition_are_taken_and_of_none_refused() {
+    let guest = Guest::new();
+    let id = guest.create();
+    let (execute, hypercalls) = (4, 8 << 32);
+    let cases = [
+        ("hypercalls", id, execute | hypercalls, 0),
+        (
+            "no such partition",
+            id + 1,
+            execute,
+            only(HvStatus::InvalidPartitionId),
+        ),
+        (
+            "no access",
+            id,
+            hypercalls,
+            only(HvStatus::InvalidParameter),
+        ),
+        (
+            "no such kind",
+            id,
+            execute | 0x10 << 32,
+            only(HvStatus::InvalidParameter),
+        ),
+    ];
+    for (name, partition, what, expected) in cases {
+        let block = [partition, what, 0];
+        assert_eq!(
+            guest.call(INSTALL_INTERCEPT.into(), &block),
+            expected,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn message_or_event_for_a_vp_of_a_partition_finds_none() {
+    let guest = Guest::new();
+    let id = guest.create();
+    for code in [POST_MESSAGE_DIRECT, SIGNAL_EVENT_DIRECT] {
+        let no_vp = only(HvStatus::InvalidVpIndex);
+        assert_eq!(guest.call(code.into(), &[id, 0]), no_vp, "{code:#x}");
+        let no_partition = only(HvStatus::InvalidPartitionId);
+        assert_eq!(
+            guest.call(code.into(), &[id + 1, 0]),
+            no_partition,
+            "{code:#x}"
+        );
+    }
+}
+
+#[test]
 fn call_that_is_nobodys_or_in_a_bad_form_is_refused() {
     let guest = Guest::new();
     let create_vp = 0x004E;
