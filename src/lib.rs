@@ -21,6 +21,7 @@
 //!                                v          v         v
 //!             page: SIMP        SIEFP     SIRBP   in guest memory
 //!                                     then: Host::assert_sint
+//!                  or, where the hypervisor has the pages: Partition
 //! ```
 //!
 //! # Reading order
@@ -29,6 +30,7 @@
 //! |---|---|
 //! | [`abi`] | registers, message, status codes, identifiers: what the guest sees |
 //! | `page` | a page shared with the guest; the only unsafe code of the engine |
+//! | [`Partition`] | a hypervisor that has the pages, and is asked to deliver |
 //! | `delivery` | the protocols of slot, event flag and event ring, with their loom models |
 //! | `stimer` | the synthetic timers, without a clock |
 //! | `synic` | one bank: registers, and what a write to each does |
