@@ -1,8 +1,9 @@
 // Copyright © 2026 The vm-synic Authors
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Builds the bare-metal guests in `guest/`, `guest-hostile/` and `guest-teardown/`, compiled by the same `rustc` and
-//! for the same target as the VMM, so that no further toolchain component has to be installed.
+//! Builds the bare-metal guests in `guest/`, `guest-hostile/`, `guest-puppet/` and `guest-teardown/`,
+//! compiled by the same `rustc` and for the same target as the VMM, so that no further toolchain
+//! component has to be installed.
 //!
 //! That target's ABI includes SSE, which the guest must not use (see `guest/main.rs`), and `rustc`
 //! is about to refuse to turn it off. The source gives the compiler no reason to use it; this
@@ -15,11 +16,12 @@ use std::{env, fs};
 fn main() {
     println!("cargo::rerun-if-changed=guest");
     println!("cargo::rerun-if-changed=guest-hostile");
+    println!("cargo::rerun-if-changed=guest-puppet");
     println!("cargo::rerun-if-changed=guest-teardown");
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") {
         return;
     }
-    for guest in ["guest", "guest-hostile", "guest-teardown"] {
+    for guest in ["guest", "guest-hostile", "guest-puppet", "guest-teardown"] {
         if let Err(error) = build_guest(guest) {
             println!("cargo::error={guest}: {error}");
         }

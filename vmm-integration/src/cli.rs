@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::backend::{Irqchip, Wish};
 use crate::enlightenments::Enlightenments;
-use crate::{boot, demo, hostile, scenario, teardown};
+use crate::{boot, conformance, demo, hostile, scenario, teardown};
 
 /// Run guests with a complete Hyper-V SynIC, on any KVM
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ enum Command {
     /// Replay how VMBus and MSHV take down the SynIC that they share, as they should and as they
     /// should not, and see what the ownership rules say
     Teardown(teardown::TeardownArgs),
+    /// Play the suite that every backend has to pass
+    Conformance(conformance::ConformanceArgs),
 }
 
 /// How much the demo does, and how it reports.
@@ -247,6 +249,7 @@ impl Cli {
             Command::Linux(args) => scenario::run(&args),
             Command::Hostile(args) => hostile::run(&args),
             Command::Teardown(args) => teardown::run(&args),
+            Command::Conformance(args) => conformance::run(&args),
         };
         status.unwrap_or_else(|e| {
             eprintln!("Error: {e:#}");

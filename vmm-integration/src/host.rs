@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
+use kvm_bindings::kvm_msi;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_synic::backend::emulated::{Asserted, SintInjector, VectorSet};
 use vm_synic::backend::kvm::{EomNotice, SignalBinding, SintLines};
@@ -135,6 +136,18 @@ impl VmHost {
             // A statistic: nothing is ordered by it.
             exits.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Interrupts a vCPU by a vector that nothing else has: a message of the VMM's to a guest of its
+    /// own.
+    pub fn wake(&self, vp: VpIndex, vector: u8) -> io::Result<()> {
+        let msi = kvm_msi {
+            address_lo: 0xfee0_0000 | vp.get() << 12,
+            data: vector.into(),
+            ..Default::default()
+        };
+        self.vm.signal_msi(msi)?;
+        Ok(())
     }
 
     /// Exits of all vCPUs to this VMM so far.

@@ -24,6 +24,7 @@ pub mod vmbus;
 
 mod boot;
 mod cli;
+mod conformance;
 mod cpuid;
 mod demo;
 mod elf;

@@ -30,6 +30,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Attack the SynIC by a guest that fuzzes it from all vCPUs at once
     Hostile(HostileArgs),
+    /// Play the suite that every backend has to pass
+    Conformance(ConformanceArgs),
     /// Boot Linux guests that put VMBus to work
     Linux(LinuxArgs),
     /// Boot Linux as an L1VH partition, whose MSHV driver shares the SynIC with VMBus
@@ -54,6 +56,15 @@ pub struct DemoArgs {
     pub count: u32,
     #[command(flatten)]
     pub ways: Ways,
+    #[command(flatten)]
+    pub rig: RigArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ConformanceArgs {
+    /// Give up a suite, as a failure, after this many seconds
+    #[arg(long, value_name = "S")]
+    pub timeout: Option<u64>,
     #[command(flatten)]
     pub rig: RigArgs,
 }

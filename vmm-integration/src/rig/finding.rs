@@ -45,6 +45,7 @@ impl Finding {
         let (passed, skipped) = match job.what {
             What::Demo { .. }
             | What::Hostile { .. }
+            | What::Conformance
             | What::Linux { .. }
             | What::Teardown { .. } => (0, None),
             // QEMU's isa-debug-exit, with the values of "all passed" and "all skipped".
@@ -59,6 +60,7 @@ impl Finding {
         let note = match job.what {
             What::Demo { .. } => demo_note(&outcome),
             What::Hostile { .. } => hostile_note(&outcome),
+            What::Conformance => conformance_note(&outcome),
             What::Linux { .. } => linux_note(&outcome),
             What::Teardown { .. } => teardown_note(&outcome),
             What::Image { .. } => image_note(&outcome),
@@ -106,7 +108,7 @@ impl fmt::Display for Verdict {
 fn prints_report(what: &What) -> bool {
     matches!(
         what,
-        What::Demo { .. } | What::Hostile { .. } | What::Teardown { .. }
+        What::Demo { .. } | What::Hostile { .. } | What::Conformance | What::Teardown { .. }
     )
 }
 
@@ -136,6 +138,13 @@ fn hostile_note(outcome: &Outcome) -> Option<String> {
     let seed = report.get("seed")?;
     let wait = report.pointer("/witness/longest_wait_ms")?;
     Some(format!("seed {seed}, the witness waited {wait} ms at most"))
+}
+
+fn conformance_note(outcome: &Outcome) -> Option<String> {
+    let report = outcome.ended.report.as_ref()?;
+    let cases = report.get("cases")?.as_u64()?;
+    let failures = report.get("failures")?.as_array()?.len();
+    Some(format!("{failures} of {cases} cases failed"))
 }
 
 fn linux_note(outcome: &Outcome) -> Option<String> {

@@ -66,6 +66,8 @@ pub enum What {
         /// How long.
         seconds: u64,
     },
+    /// `synic-vmm conformance`.
+    Conformance,
     /// `synic-vmm linux`.
     Linux {
         /// What it is called in reports.
@@ -111,7 +113,9 @@ impl Job {
                 words.extend([option.into(), value.into()]);
             }
         }
-        words.extend(["--vcpus".into(), self.vcpus.to_string().into()]);
+        if self.what.takes_vcpus() {
+            words.extend(["--vcpus".into(), self.vcpus.to_string().into()]);
+        }
         if self.what.takes_timeout() {
             words.extend(["--timeout".into(), seconds.to_string().into()]);
         }
@@ -147,6 +151,7 @@ impl What {
                     count.to_string().into(),
                 ]
             }
+            Self::Conformance => vec!["conformance".into(), "--json".into()],
             Self::Hostile { seconds } => vec![
                 "hostile".into(),
                 "--json".into(),
@@ -207,6 +212,11 @@ impl What {
         !matches!(self, Self::Teardown { .. })
     }
 
+    /// The suite has two VPs.
+    fn takes_vcpus(&self) -> bool {
+        !matches!(self, Self::Conformance)
+    }
+
     /// The others watch whether anything moves.
     fn takes_timeout(&self) -> bool {
         matches!(self, Self::Linux { .. } | Self::Image { .. })
@@ -218,6 +228,7 @@ impl fmt::Display for What {
         match self {
             Self::Demo { .. } => f.write_str("demo"),
             Self::Hostile { .. } => f.write_str("hostile"),
+            Self::Conformance => f.write_str("conformance"),
             Self::Linux {
                 kernel,
                 scenario,
@@ -315,6 +326,13 @@ mod tests {
             "demo, kvm split, 4 vCPUs",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn order_of_the_suite_has_a_setting_and_no_number_of_vcpus() {
+        let jobs = matrix(&[What::Conformance], &Setting::ALL[1..2], &[2], MINUTE);
+        let words = text(&jobs[0].order("vmm".into()).words);
+        assert_eq!(words, "vmm conformance --json --backend kvm --irqchip full");
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Cli {
             Command::Hostile(args) => {
                 play(&args.rig, |_| Ok(plan::hostile(args.seconds, &args.ways)))
             }
+            Command::Conformance(args) => play(&args.rig, |_| Ok(plan::conformance(args.timeout))),
             Command::Linux(args) => play(&args.rig, |site| plan::linux(&args, site)),
             Command::L1vh(args) => play(&args.rig, |site| plan::l1vh(&args, site)),
             Command::Images(args) => {

@@ -35,6 +35,12 @@ pub fn hostile(seconds: u64, ways: &Ways) -> Vec<Job> {
     matrix(&[what], &ways.settings(), &ways.vcpus(2), timeout)
 }
 
+/// The suite of all backends, in each setting; it has a number of VPs of its own.
+pub fn conformance(timeout: Option<u64>) -> Vec<Job> {
+    let timeout = timeout.map_or(CONFORMANCE_TIMEOUT, Duration::from_secs);
+    matrix(&[What::Conformance], &Setting::ALL, &[2], timeout)
+}
+
 /// The test images' of a folder.
 pub fn image_folder(folder: &Path, ways: &Ways) -> Result<Vec<Job>> {
     let whats = images(&image_files(folder)?);
@@ -112,11 +118,13 @@ pub fn whole(args: &MatrixArgs, site: &Site) -> Result<Vec<Job>> {
         ways.vcpus = vec![Vcpus::Count(2)];
         let mut jobs = demo(QUICK_DEMO_COUNT, &ways);
         jobs.extend(hostile(QUICK_ATTACK, &ways));
+        jobs.extend(conformance(args.timeout));
         jobs.extend(quick(&kernels, args.timeout, guest)?);
         jobs
     } else {
         let mut jobs = demo(DEMO_COUNT, &ways);
         jobs.extend(hostile(ATTACK, &ways));
+        jobs.extend(conformance(args.timeout));
         jobs.extend(linux_matrix(
             &kernels,
             &each(&Scenarios::All)?,
@@ -231,6 +239,8 @@ const QUICK_DEMO_COUNT: u32 = 5000;
 /// Seconds.
 const ATTACK: u64 = 60;
 const QUICK_ATTACK: u64 = 3;
+/// An idle machine takes 5 s.
+const CONFORMANCE_TIMEOUT: Duration = Duration::from_secs(180);
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 const DEMO_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest one counts to ten million seven times: 16 s on an idle machine.
