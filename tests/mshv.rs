@@ -145,6 +145,19 @@ fn post_when_the_notification_is_refused_asks_again_with_the_next_message() {
 }
 
 #[test]
+fn post_when_the_queue_is_full_asks_again_if_it_was_refused() {
+    let vm = Vm::new();
+    let depth = u8::try_from(vm.manager.config().queue_depth).unwrap();
+    vm.double.fail(SET_REGISTERS, [CallError::Os(12); 64]);
+    for body in 0..=depth {
+        assert!(vm.post(body).is_ok(), "message {body}");
+    }
+    assert_eq!(vm.double.awaited(VP), 0);
+    assert_eq!(vm.post(99), Err(PostError::WouldBlock(ADDR)));
+    assert_eq!(vm.double.awaited(VP), 1 << 2);
+}
+
+#[test]
 fn post_when_the_hypervisor_fails_a_message_that_waits_keeps_it() {
     let vm = Vm::new();
     vm.post(1).unwrap();

@@ -54,10 +54,14 @@ fn serve_quietly(message: &hv_message) -> Served {
     serve(message, &mut Answer::default()).unwrap()
 }
 
-/// A VMCALL of 3 bytes, with these in RCX and RDX.
+/// A VMCALL of 3 bytes in 64-bit mode, with these in RCX and RDX.
 fn hypercall(rcx: u64, rdx: u64) -> hv_message {
-    hv_message_of(0x8000_0050, 200, &[(4, 3), (24, RIP), (56, rcx), (64, rdx)])
+    let fields = [(4, 3), LONG_MODE, (24, RIP), (56, rcx), (64, rdx)];
+    hv_message_of(0x8000_0050, 200, &fields)
 }
+
+/// EFER.LMA in the execution state.
+const LONG_MODE: (usize, u64) = (6, 1 << 4);
 
 #[test]
 fn hypercall_of_the_synic_is_completed_behind_the_instruction() {
@@ -85,9 +89,16 @@ fn hypercall_of_somebody_else_is_answered_by_the_vmm() {
 #[test]
 fn hypercall_at_the_end_of_the_address_space_wraps() {
     let mut answer = Answer::default();
-    let message = hv_message_of(0x8000_0050, 200, &[(4, 3), (24, u64::MAX), (56, 0x5D)]);
+    let fields = [(4, 3), LONG_MODE, (24, u64::MAX), (56, 0x5D)];
+    let message = hv_message_of(0x8000_0050, 200, &fields);
     assert_eq!(serve(&message, &mut answer).unwrap(), Served::Done);
     assert_eq!(answer.completed[0].0, 2);
+}
+
+#[test]
+fn hypercall_in_32_bit_mode_is_the_vmms() {
+    let message = hv_message_of(0x8000_0050, 200, &[(4, 3), (24, RIP), (56, 0x5D)]);
+    assert_eq!(serve_quietly(&message), Served::NotMine);
 }
 
 #[test]
@@ -155,7 +166,8 @@ proptest! {
 
 #[test]
 fn hypercall_input_is_taken_from_rcx_rdx_and_r8() {
-    let message = hv_message_of(0x8000_0050, 200, &[(56, 2), (64, 3), (72, 4)]);
+    let fields = [LONG_MODE, (56, 2), (64, 3), (72, 4)];
+    let message = hv_message_of(0x8000_0050, 200, &fields);
     let mut seen = None;
     let served = handle_exit(&manager(), VP, &message, &mut Answer::default(), |input| {
         seen = Some(input);

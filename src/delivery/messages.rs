@@ -111,7 +111,9 @@ impl<AS: GuestSpace> Messages<AS> {
             // Its place is free, so this is never refused, and the interrupt never lost.
             self.queue(sint).append(message);
         } else {
-            self.enqueue(sint, message, config)?;
+            let queued = self.enqueue(sint, message, config);
+            // A request that was refused before is made again, or nothing would ever move.
+            queued.inspect_err(|_| self.await_room(config))?;
         }
         self.queue(sint).counters.queued += 1;
         self.await_room(config);

@@ -43,7 +43,8 @@ pub(super) fn request(message: &[u8; 256]) -> Request {
         Ok(SintMessage::Arm64(crate::sint0::Arm64Intercept::SintDeliverable(exit))) => {
             Request::Deliverable(exit.deliverable_sints)
         }
-        Ok(SintMessage::X64(X64Intercept::Hypercall(exit))) => hypercall(&exit),
+        // In 32-bit mode a hypercall has other registers, and its result two.
+        Ok(SintMessage::X64(X64Intercept::Hypercall(exit))) if is_64_bit(&exit) => hypercall(&exit),
         Ok(SintMessage::X64(X64Intercept::Msr(exit))) => match RegisterId::from_msr(exit.msr) {
             Some(_) => Request::Msr,
             None => Request::NotMine,
@@ -68,6 +69,10 @@ fn hypercall(exit: &X64Hypercall) -> Request {
             .rip
             .wrapping_add(exit.header.instruction.length().into()),
     }
+}
+
+fn is_64_bit(exit: &X64Hypercall) -> bool {
+    exit.header.execution_state.efer_lma()
 }
 
 /// HVMSG_HYPERCALL_INTERCEPT, and those of the SynIC.

@@ -50,6 +50,8 @@
 //! }
 //! ```
 //!
+//! Hypercalls of a guest in 32-bit mode are not served: [`Served::NotMine`].
+//!
 //! What the hypervisor does not tell: that a guest has switched its SynIC off or masked a SINT. A
 //! message that waits then stays, and is delivered when the guest switches on again; a VMBus that hears
 //! of a new kernel (INITIATE_CONTACT) calls [`SynicManager::reset_vp`](crate::SynicManager::reset_vp)

@@ -62,8 +62,9 @@ pub fn hv_message_of(message_type: u32, size: u8, fields: &[(usize, u64)]) -> hv
 fn hypercall_message(vp: VpIndex, input: HypercallInput) -> hv_message {
     let fields = [
         (0, vp.get().into()),
-        // Length of VMCALL.
+        // Length of VMCALL, and EFER.LMA.
         (4, 3),
+        (6, 1 << 4),
         (24, RIP),
         (56, input.control),
         (64, input.input),
