@@ -36,14 +36,10 @@ pub const fn mailbox_gpa(vp: u32) -> u64 {
     0x70_0000 + vp as u64 * 0x1000
 }
 
-/// The pages of a VP: message, event flags, event ring.
+/// The pages of a VP: message, event flags, event ring. A root partition has others, from its
+/// hypervisor, and finds them in its registers.
 pub const fn page_gpa(vp: u32, page: u64) -> u64 {
     0x50_0000 + vp as u64 * 0x3000 + page * 0x1000
-}
-
-/// The same three of a root partition, whose hypervisor provides them: known to the host alone.
-pub const fn provided_gpa(vp: u32, page: u64) -> u64 {
-    page_gpa(vp, page) + 0x10_0000
 }
 
 /// Of all SINTs, as in Linux (`HYPERVISOR_CALLBACK_VECTOR`).

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_synic::{ProvidedPages, VpIndex};
 
 /// The guest's memory, as every part of this VMM shares it.
 pub type Memory = Arc<GuestMemoryMmap>;
@@ -37,5 +38,19 @@ pub fn allocate(vm: &VmFd, mib: u32) -> Result<Memory> {
     Ok(Arc::new(memory))
 }
 
+/// Where the hypervisor provides the pages of a root partition's VP: at the end of RAM, in the part
+/// that the guest is not told of.
+pub fn provided_pages(mib: u32, vp: VpIndex) -> ProvidedPages {
+    let last = (u64::from(mib) << 20).saturating_sub(provided_bytes(vp.get()));
+    let [simp, siefp, sirbp] = [1, 2, 3].map(|page| last.saturating_sub(page * PAGE));
+    ProvidedPages { simp, siefp, sirbp }
+}
+
+/// How much that is for so many VPs.
+pub fn provided_bytes(vps: u32) -> u64 {
+    u64::from(vps) * 3 * PAGE
+}
+
+const PAGE: u64 = 4096;
 /// RAM ends below 3 GiB: the hole above holds the LAPIC and is where the doorbells of tests ring.
 const MAX_MIB: u32 = 3072;

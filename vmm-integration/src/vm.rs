@@ -63,7 +63,8 @@ pub struct Vm {
 #[derive(Clone)]
 struct Machine {
     vm: Arc<VmFd>,
-    memory_mib: u32,
+    /// RAM that the guest is told of, in bytes from GPA 0.
+    ram: u64,
     lines: Lines,
     power_on: Arc<PowerOn>,
     on_reset: Vec<Arc<dyn Fn() + Send + Sync>>,
@@ -106,6 +107,12 @@ impl Vm {
             synic.guest_ports = GUEST_PORTS;
         }
         let role = synic.role;
+        let is_root = matches!(role, Role::Root | Role::NestedRoot);
+        let provided = if is_root {
+            memory::provided_bytes(config.vcpus)
+        } else {
+            0
+        };
         let memory = memory::allocate(&vm, config.memory_mib)?;
         let host = Arc::new(VmHost::new(vm.clone(), config.vcpus, backend, irqchip)?);
         let cpuid = Cpuid::new(&kvm, config.enlightenments, role, config.vcpus)?;
@@ -115,6 +122,9 @@ impl Vm {
             .collect::<Result<Vec<_>>>()?;
         for (index, vcpu) in (0..).map(VpIndex::new).zip(&vcpus) {
             manager.add_vp(index)?;
+            if is_root {
+                manager.provide_pages(index, memory::provided_pages(config.memory_mib, index))?;
+            }
             backend.add_vcpu(&manager, index, vcpu)?;
         }
         let first = vcpus.first().context("The VM has no vCPU")?;
@@ -127,7 +137,7 @@ impl Vm {
             lines: Lines::new(&vm, irqchip, &mut mmio),
             power_on: Arc::new(PowerOn::of(&kvm, &vm, irqchip, &vcpus)?),
             vm,
-            memory_mib: config.memory_mib,
+            ram: (u64::from(config.memory_mib) << 20).saturating_sub(provided),
             on_reset: Vec::new(),
         };
         let shared = Shared {
@@ -214,7 +224,7 @@ impl Vm {
 
     /// Loads a kernel or an image and has vCPU 0 begin there.
     pub fn load(&mut self, boot: Boot<'_>) -> Result<()> {
-        let size = u64::from(self.machine.memory_mib) << 20;
+        let size = self.machine.ram;
         let memory = self.shared.memory.as_ref();
         let entry = match Kernel::of(boot.image) {
             Kernel::Multiboot => multiboot::load(memory, size, boot)?,

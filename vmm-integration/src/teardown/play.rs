@@ -13,12 +13,12 @@ use vm_memory::{Bytes, GuestAddress};
 use vm_synic::abi::{Register, RegisterId};
 use vm_synic::ownership::{Entry, Owner};
 use vm_synic::{
-    Config, DoorbellTarget, Host, Message, MessageType, PortId, PostError, ProvidedPages, Role,
-    SintAddr, SintIndex, Snapshot, VpIndex,
+    Config, DoorbellTarget, Host, Message, MessageType, PortId, PostError, Role, SintAddr,
+    SintIndex, Snapshot, VpIndex,
 };
 
 use super::TeardownArgs;
-use super::mailbox::{Mailbox, WAKE_VECTOR, mailbox_gpa, provided_gpa};
+use super::mailbox::{Mailbox, WAKE_VECTOR, mailbox_gpa};
 use super::sequence::{Part, Write};
 use crate::backend::{Irqchip, Wish};
 use crate::boot::vcpus::VcpuState;
@@ -121,7 +121,7 @@ impl Stage {
         }
         let mut vm = Vm::new(&VmConfig {
             vcpus: args.vcpus,
-            memory_mib: u32::try_from(RAM_SIZE >> 20)?,
+            memory_mib: MEMORY_MIB,
             synic,
             backend: Wish::Emulated,
             irqchip: Irqchip::Split,
@@ -135,11 +135,6 @@ impl Stage {
         })?;
         let (manager, host, memory) =
             (vm.manager().clone(), vm.host().clone(), vm.memory().clone());
-        for vp in (0..args.vcpus).filter(|_| args.sequence.role() == Role::Root) {
-            let [simp, siefp, sirbp] = [0, 1, 2].map(|page| provided_gpa(vp, page));
-            let pages = ProvidedPages { simp, siefp, sirbp };
-            manager.provide_pages(VpIndex::new(vp), pages)?;
-        }
         Ok(Self {
             manager,
             host,
@@ -299,5 +294,6 @@ const DISORDER: usize = std::mem::offset_of!(Mailbox, disorder);
 const DOORBELLS: usize = std::mem::offset_of!(Mailbox, doorbells);
 const IS_UP: usize = std::mem::offset_of!(Mailbox, is_up);
 const LOOK: Duration = Duration::from_micros(200);
+pub const MEMORY_MIB: u32 = (RAM_SIZE >> 20) as u32;
 const PATIENCE: Duration = Duration::from_secs(30);
 const TIMELINE_DEPTH: usize = 4096;

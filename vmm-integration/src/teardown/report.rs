@@ -10,10 +10,10 @@ use vm_synic::abi::Register;
 use vm_synic::ownership::{Entry, Owner};
 
 use super::TeardownArgs;
-use super::mailbox::provided_gpa;
-use super::play::{Broken, Played, Traffic};
+use super::play::{Broken, MEMORY_MIB, Played, Traffic};
 use super::sequence::{Expected, Sequence};
 use crate::cli::PolicyArg;
+use crate::memory::provided_pages;
 
 /// What is not as it should be, in words.
 pub fn faults(args: &TeardownArgs, played: &Played) -> Vec<String> {
@@ -32,7 +32,8 @@ pub fn faults(args: &TeardownArgs, played: &Played) -> Vec<String> {
             faults.push(format!("On {index} {on:?} are on, not {left_on:?}"));
         }
         let bases = [vp.plain.simp, vp.plain.siefp, vp.plain.sirbp].map(|value| value & !0xFFF);
-        let provided = [0, 1, 2].map(|page| provided_gpa(index.get(), page));
+        let provided = provided_pages(MEMORY_MIB, index);
+        let provided = [provided.simp, provided.siefp, provided.sirbp];
         if args.sequence == Sequence::Root && bases != provided {
             faults.push(format!(
                 "{index} has lost pages that were provided: {bases:x?}"
