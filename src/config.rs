@@ -57,8 +57,8 @@ pub struct Config {
     pub may_post_messages: bool,
     /// Whether the guest may call `HvSignalEvent` (CPUID 40000003.EBX bit 5).
     pub may_signal_events: bool,
-    /// How many ports the guest may create for its own children (CPUID 40000003.EBX bits 6 and 7,
-    /// CreatePort and ConnectPort). With 0, the default, the calls are the VMM's to answer.
+    /// How many ports the guest may create for its own children, and how many connections it may make to
+    /// each child (CPUID 40000003.EBX bits 6 and 7, CreatePort and ConnectPort). With 0, the default, the calls are the VMM's to answer.
     pub guest_ports: u32,
 }
 

@@ -135,7 +135,9 @@ impl<AS: GuestSpace> SynicManager<AS> {
         let space = self.child(child)?;
         let port = self.guest_ports.with(port.get().into(), Arc::clone);
         let port = port.filter(|port| port.child == child);
-        space.connect(id, port.ok_or(HvStatus::InvalidPortId)?, spec)
+        let port = port.ok_or(HvStatus::InvalidPortId)?;
+        // As many as there can be ports: one port for many connections costs us no less.
+        space.connect(id, port, spec, self.config.guest_ports)
     }
 
     /// `HvDisconnectPort`.

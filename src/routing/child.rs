@@ -69,16 +69,20 @@ impl ChildSpace {
         }
     }
 
-    /// Connects a port to writes of the child that `spec` describes.
+    /// Connects a port to writes of the child that `spec` describes, if fewer than `most` are.
     pub fn connect(
         &self,
         id: ConnectionId,
         port: Arc<DoorbellPort>,
         spec: DoorbellSpec,
+        most: u32,
     ) -> Result<(), HvStatus> {
         let mut connections = lock(&self.connections);
         if connections.contains_key(&id) {
             return Err(HvStatus::InvalidConnectionId);
+        }
+        if connections.len() >= most as usize {
+            return Err(HvStatus::NoResources);
         }
         let doorbell = Doorbell { spec, sink: port };
         let added = self.doorbells.add(doorbell);

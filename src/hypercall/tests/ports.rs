@@ -224,6 +224,24 @@ fn create_beyond_the_limit_is_refused_until_one_is_deleted() {
 }
 
 #[test]
+fn connect_of_one_port_beyond_the_limit_is_refused_until_one_is_disconnected() {
+    let (guest, _child) = parent();
+    create(&guest, 1);
+    let connect_1 = |connection: u64| {
+        let mut block = connection_block(1, GPA + connection * 0x1000);
+        block[1] = connection;
+        call_with(&guest, CONNECT_PORT, &block)
+    };
+    for connection in 1..=u64::from(PORTS) {
+        assert_eq!(connect_1(connection), HvStatus::Success);
+    }
+    assert_eq!(connect_1(100), HvStatus::NoResources);
+    let disconnected = call_fast(&guest, DISCONNECT_PORT, [CHILD, 3 | 1 << 32]);
+    assert_eq!(disconnected, HvStatus::Success);
+    assert_eq!(connect_1(100), HvStatus::Success);
+}
+
+#[test]
 fn delete_of_a_port_that_waits_for_room_forgets_it_and_it_rings_no_more() {
     let (guest, child) = parent();
     ring_ports(&guest, 63);
