@@ -3,13 +3,17 @@
 
 //! A manager's state as a value: plain, versioned, and the same for every backend.
 //!
-//! It holds what the guest set up and what waits for it. It does not hold what the VMM set up:
-//! ports, connections and doorbells carry the VMM's own handlers, and the VMM registers them again.
+//! It holds what the guest set up and what waits for it, the ports among it that a guest has created
+//! for its own partitions. It does not hold what the VMM set up: its ports, connections and doorbells
+//! carry handlers, and the VMM registers them again.
 //! Everything in it is checked when it is put back; a hostile file can be refused, not more.
 
-use crate::abi::{EventFlag, Message, PortId, SintIndex, TimerIndex, VpIndex};
+use crate::abi::{
+    ConnectionId, EventFlag, Message, PartitionId, PortId, SintIndex, TimerIndex, VpIndex,
+};
 use crate::observe::{SintCounters, TimerCounters};
 use crate::ownership::Entry;
+use crate::routing::DoorbellSpec;
 
 /// Version of [`State`] that this crate writes and reads.
 pub const STATE_VERSION: u32 = 1;
@@ -26,6 +30,40 @@ pub struct State {
     pub hypercall: u64,
     /// The VPs, ascending by index.
     pub vps: Vec<VpState>,
+    /// Ports that a guest which is a parent has created, ascending by id.
+    pub guest_ports: Vec<GuestPortState>,
+    /// What it has connected to them, ascending by child and id.
+    pub guest_connections: Vec<GuestConnectionState>,
+}
+
+/// A doorbell port of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GuestPortState {
+    /// Its id.
+    pub id: PortId,
+    /// The partition that may be connected to it.
+    pub child: PartitionId,
+    /// Whose event ring it is entered in; `None` for any VP's.
+    pub vp: Option<VpIndex>,
+    /// Of which SINT.
+    pub sint: SintIndex,
+}
+
+/// A doorbell of a partition of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GuestConnectionState {
+    /// The partition.
+    pub child: PartitionId,
+    /// The connection's id.
+    pub id: ConnectionId,
+    /// The port that it was made to.
+    pub port: PortId,
+    /// That port is gone, and another one may have its id.
+    pub port_is_deleted: bool,
+    /// Which writes ring it.
+    pub spec: DoorbellSpec,
 }
 
 /// One VP.

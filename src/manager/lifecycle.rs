@@ -60,6 +60,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
         let lifecycle = lock(&self.lifecycle);
         self.hypercall_page.reset();
         self.forget_guest_ports();
+        lock(&self.orphans).clear();
         self.online().for_each(|vp| vp.reset(&self.config));
         drop(lifecycle);
         self.online().for_each(|vp| self.tell_of_reset(vp));

@@ -11,16 +11,18 @@
 //! | `parent` | likewise, where the guest has partitions of its own; and the VPs of those |
 //! | `vmm` | any thread that has something for the guest: messages, events, doorbells; ports |
 //! | `timers` | the thread of the VMM's timers |
+//! | `ports_state` | `state`, for the ports of a guest that is a parent |
 //! | `state` | the VMM, while the guest is paused: save, restore; and at any time: snapshot |
 
 mod guest;
 mod lifecycle;
 mod parent;
+mod ports_state;
 mod state;
 mod timers;
 mod vmm;
 
-use crate::abi::{Bank, PortId, SintAddr, SintIndex, VpIndex};
+use crate::abi::{Bank, PartitionId, PortId, SintAddr, SintIndex, VpIndex};
 use crate::config::{Config, MessageWriter};
 use crate::error::Error;
 use crate::events::{SynicEvents, WatchList};
@@ -34,6 +36,7 @@ use crate::stimer::TimerSignals;
 use crate::sync::lock;
 use crate::synic::{ProvidedPages, Signals, Synic};
 use crate::vp::{Context, Vp};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -91,6 +94,8 @@ pub struct SynicManager<AS: GuestSpace> {
     /// The ports of the guest's own, that doorbells of its children ring.
     guest_ports: DoorbellPorts,
     children: Arc<Table<Arc<ChildSpace>>>,
+    /// Children of a saved state that the VMM has not added again yet.
+    orphans: Mutex<BTreeMap<PartitionId, Arc<ChildSpace>>>,
     events: Arc<WatchList>,
     /// Whether nothing is written to guest memory. Changes with `lifecycle` held.
     paused: AtomicBool,
@@ -144,6 +149,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
             doorbells: Arc::new(Doorbells::new()),
             guest_ports: Table::new(),
             children: Arc::new(Table::new()),
+            orphans: Mutex::default(),
             events: Arc::default(),
             paused: AtomicBool::new(false),
             lifecycle: Mutex::new(()),

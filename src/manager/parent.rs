@@ -9,6 +9,7 @@ use crate::abi::{Bank, ConnectionId, HvStatus, PartitionId, PortId};
 use crate::error::Error;
 use crate::page::GuestSpace;
 use crate::routing::{ChildSpace, DoorbellPort, DoorbellSpec, DoorbellTarget, Registration};
+use crate::sync::lock;
 use crate::vp::Vp;
 use std::sync::{Arc, OnceLock};
 
@@ -64,12 +65,14 @@ impl Child {
 }
 
 impl<AS: GuestSpace> SynicManager<AS> {
-    /// The guest has created a partition: it may connect its ports to doorbells there.
+    /// The guest has created a partition: it may connect its ports to doorbells there. After a
+    /// [`restore`](Self::restore), one that it had created before: its doorbells are connected.
     ///
     /// # Errors
     /// [`Error::ChildExists`].
     pub fn add_child(&self, id: PartitionId) -> Result<Child, Error> {
-        let space = Arc::new(ChildSpace::new(id));
+        let orphan = lock(&self.orphans).remove(&id);
+        let space = orphan.unwrap_or_else(|| Arc::new(ChildSpace::new(id)));
         self.children.update(id.get(), |there| match there {
             Some(_) => Err(Error::ChildExists(id)),
             None => Ok(Some(space.clone())),

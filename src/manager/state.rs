@@ -27,6 +27,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
             guest_os_id: self.hypercall_page.guest_os_id(),
             hypercall: self.hypercall_page.hypercall(),
             vps: self.online().map(Vp::save).collect(),
+            guest_ports: self.save_guest_ports(),
+            guest_connections: self.save_guest_connections(),
         })
     }
 
@@ -42,6 +44,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
         self.plug(state)?;
         self.reset();
         let restored = self.restore_vps(state);
+        let restored = restored.and_then(|()| self.restore_guest_ports(state));
         if restored.is_err() {
             self.reset();
         }
@@ -94,6 +97,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
             guest_os_id,
             hypercall,
             vps,
+            guest_ports: _, // By `restore_guest_ports`.
+            guest_connections: _,
         } = state;
         self.hypercall_page.restore(*guest_os_id, *hypercall);
         for (position, state) in vps.iter().enumerate() {
@@ -129,6 +134,6 @@ impl<AS: GuestSpace> SynicManager<AS> {
         {
             return refuse("vps", "a VP is there twice".into());
         }
-        Ok(())
+        self.check_guest_ports(state)
     }
 }

@@ -9,6 +9,7 @@
 
 use super::{Doorbell, DoorbellSpec, DoorbellTarget, Doorbells, Table};
 use crate::abi::{ConnectionId, HvStatus, PartitionId, PortId, SintIndex};
+use crate::state::GuestConnectionState;
 use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +58,7 @@ pub(crate) struct ChildSpace {
     pub id: PartitionId,
     pub doorbells: Doorbells<Arc<DoorbellPort>>,
     /// Locked by hypercalls alone; a doorbell that rings does not look here.
-    connections: Mutex<HashMap<ConnectionId, DoorbellSpec>>,
+    connections: Mutex<HashMap<ConnectionId, (DoorbellSpec, Arc<DoorbellPort>)>>,
 }
 
 impl ChildSpace {
@@ -84,18 +85,44 @@ impl ChildSpace {
         if connections.len() >= most as usize {
             return Err(HvStatus::NoResources);
         }
-        let doorbell = Doorbell { spec, sink: port };
+        let doorbell = Doorbell {
+            spec,
+            sink: port.clone(),
+        };
         let added = self.doorbells.add(doorbell);
         added.map_err(|_| HvStatus::ObjectInUse)?;
-        connections.insert(id, spec);
+        connections.insert(id, (spec, port));
         Ok(())
     }
 
     pub fn disconnect(&self, id: ConnectionId) -> Result<(), HvStatus> {
         let removed = lock(&self.connections).remove(&id);
-        self.doorbells
-            .remove(&removed.ok_or(HvStatus::InvalidConnectionId)?);
+        let (spec, _port) = removed.ok_or(HvStatus::InvalidConnectionId)?;
+        self.doorbells.remove(&spec);
         Ok(())
+    }
+
+    /// Disconnects all.
+    pub fn clear(&self) {
+        let mut connections = lock(&self.connections);
+        let all = connections.drain();
+        all.for_each(|(_, (spec, _port))| self.doorbells.remove(&spec));
+    }
+
+    /// All connections, in no order.
+    pub fn save(&self) -> Vec<GuestConnectionState> {
+        let connections = lock(&self.connections);
+        let connections = connections.iter();
+        let state = |(id, (spec, port)): (&ConnectionId, &(DoorbellSpec, Arc<DoorbellPort>))| {
+            GuestConnectionState {
+                child: self.id,
+                id: *id,
+                port: port.id,
+                port_is_deleted: port.is_deleted(),
+                spec: *spec,
+            }
+        };
+        connections.map(state).collect()
     }
 
     /// How many connections there are.

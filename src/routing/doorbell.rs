@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 /// Which sizes of write ring a doorbell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum DoorbellSize {
     /// Any.
     Any,
@@ -26,6 +27,7 @@ pub enum DoorbellSize {
 
 /// Which writes ring a doorbell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct DoorbellSpec {
     /// Guest physical address of the write.
     pub gpa: u64,
