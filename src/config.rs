@@ -38,20 +38,22 @@ pub struct Config {
     pub when_masked: WhenMasked,
     /// Who writes messages into the guest's page.
     pub message_writer: MessageWriter,
-    /// Whether the manager has the synthetic timers (MSRs 0x400000B0 to 0x400000B7; CPUID
-    /// 40000003.EAX bit 3). Without, those MSRs are not its own; with them, the VMM provides the
-    /// time, and a timer for each VP:
+    /// Who has the synthetic timers (MSRs 0x400000B0 to 0x400000B7; CPUID 40000003.EAX bit 3), if
+    /// there are any. With [`Provider::Manager`] the VMM provides the time, and a timer for each VP:
     /// [`Host::reference_time`](crate::Host::reference_time),
     /// [`Host::set_timer`](crate::Host::set_timer). A periodic timer expires every 200 us at most,
-    /// whatever the guest asks for.
-    pub timers: bool,
+    /// whatever the guest asks for. Otherwise those MSRs are not the manager's.
+    pub timers: Option<Provider>,
     /// What happens to a register write that breaks an ownership rule.
     pub violations: ViolationPolicy,
     /// How many register writes the ownership ledger of a VP remembers.
     pub ledger_depth: usize,
     /// How many events the timeline of a VP remembers; 0 records none and costs nothing.
     pub timeline_depth: usize,
-    /// The byte-wide I/O port by which the hypercall page leaves the guest.
+    /// Who has GUEST_OS_ID and HYPERCALL, and writes the hypercall page. With
+    /// [`Provider::Hypervisor`] those MSRs are not the manager's.
+    pub hypercall_page: Provider,
+    /// The byte-wide I/O port by which the manager's hypercall page leaves the guest.
     pub hypercall_port: u8,
     /// Whether the guest may call `HvPostMessage` (CPUID 40000003.EBX bit 4).
     pub may_post_messages: bool,
@@ -76,16 +78,35 @@ impl Config {
             when_disabled: WhenDisabled::Refuse,
             when_masked: WhenMasked::Refuse,
             message_writer: MessageWriter::AnyThread,
-            timers: false,
+            timers: None,
             violations: ViolationPolicy::Observe,
             ledger_depth: 256,
             timeline_depth: 0,
+            hypercall_page: Provider::Manager,
             hypercall_port: 0xE4,
             may_post_messages: true,
             may_signal_events: true,
             guest_ports: 0,
         }
     }
+
+    /// Whether timers expire here.
+    pub(crate) fn runs_timers(&self) -> bool {
+        self.timers == Some(Provider::Manager)
+    }
+}
+
+/// Who has a part of the SynIC that a VMM may leave to its hypervisor.
+///
+/// What the hypervisor has is in a saved state all the same: a backend brings it to the manager
+/// before the manager is saved, and back after it was restored (`capture` and `load`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Provider {
+    /// The manager.
+    Manager,
+    /// The hypervisor, without the manager.
+    Hypervisor,
 }
 
 /// What happens to a message for a VP whose SCONTROL or SIMP is off.

@@ -90,7 +90,7 @@ pub use abi::{
     Bank, ConnectionId, EventFlag, HvStatus, Message, MessageError, MessageType, PartitionId,
     PortId, RegisterId, SintAddr, SintIndex, TimerIndex, VpIndex,
 };
-pub use config::{Config, MessageWriter, WhenDisabled, WhenMasked};
+pub use config::{Config, MessageWriter, Provider, WhenDisabled, WhenMasked};
 pub use delivery::event_ring::{RingConsumer, RingMemory};
 pub use delivery::messages::Posted;
 pub use error::{Error, MsrError, NotReady, PostError, RingError, SignalError};

@@ -11,9 +11,12 @@
 use crate::abi::{
     ConnectionId, EventFlag, Message, PartitionId, PortId, SintIndex, TimerIndex, VpIndex,
 };
+use crate::config::Provider;
 use crate::observe::{SintCounters, TimerCounters};
 use crate::ownership::Entry;
 use crate::routing::DoorbellSpec;
+
+pub use crate::stimer::HeldTimer;
 
 /// Version of [`State`] that this crate writes and reads.
 pub const STATE_VERSION: u32 = 1;
@@ -24,6 +27,8 @@ pub const STATE_VERSION: u32 = 1;
 pub struct State {
     /// [`STATE_VERSION`].
     pub version: u32,
+    /// Who has the next two, and has written the hypercall page.
+    pub hypercall_page: Provider,
     /// `HV_X64_MSR_GUEST_OS_ID`.
     pub guest_os_id: u64,
     /// `HV_X64_MSR_HYPERCALL`.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vm_synic::{
     Config, ConnectionId, DoorbellSink, DoorbellSpec, DoorbellTarget, EventFlag, EventSink, Host,
-    HypercallInput, Message, MessageSink, MessageType, PortId, PortSpec, Posted, SintAddr,
-    SintIndex, SintInterrupt, SynicManager, VpIndex,
+    HypercallInput, Message, MessageSink, MessageType, PortId, PortSpec, Posted, Provider,
+    SintAddr, SintIndex, SintInterrupt, SynicManager, VpIndex,
 };
 
 /// Counts what each thread allocates; the tests of this file run on threads of their own.
@@ -76,7 +76,7 @@ impl Rig {
         let ram = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
         let memory = Arc::new(ram);
         let config = Config {
-            timers: true,
+            timers: Some(Provider::Manager),
             ..Config::new(2)
         };
         let manager = SynicManager::new(config, memory.clone(), Arc::new(Deaf));

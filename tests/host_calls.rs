@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use vm_memory::GuestMemoryMmap;
 use vm_synic::test_utils::MockVm;
 use vm_synic::{
-    Config, Host, Message, MessageType, SintAddr, SintIndex, SintInterrupt, SynicManager, VpIndex,
+    Config, Host, Message, MessageType, Provider, SintAddr, SintIndex, SintInterrupt, SynicManager,
+    VpIndex,
 };
 
 const VP: VpIndex = VpIndex::new(0);
@@ -74,7 +75,7 @@ fn host_may_call_the_manager_from_every_call() {
     let host = Arc::new(Nosy::default());
     let config = Config {
         queue_depth: 0,
-        timers: true,
+        timers: Some(Provider::Manager),
         ..Config::new(2)
     };
     let manager = SynicManager::new(config, vm.memory.clone(), host.clone());

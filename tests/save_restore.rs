@@ -11,7 +11,7 @@ use vm_synic::state::State;
 use vm_synic::test_utils::{HostCall, MockGuest, MockVm};
 use vm_synic::{
     Bank, Config, DoorbellTarget, Error, EventFlag, Message, MessageType, PortId, PostError,
-    Posted, SintAddr, SintIndex, VpIndex,
+    Posted, Provider, SintAddr, SintIndex, VpIndex,
 };
 
 const VP: VpIndex = VpIndex::new(0);
@@ -331,4 +331,45 @@ fn violations_are_remembered_though_their_writes_are_not() {
     assert_eq!(after.violations, before.violations);
     assert_eq!(after.violation_count, 1);
     assert_eq!(after.ledger, before.ledger);
+}
+
+/// A guest with an identity and a hypercall page, where the manager writes that page.
+fn with_hypercall_page() -> (MockVm, State) {
+    let (vm, _guest) = up();
+    vm.manager.write_msr(VP, 0x4000_0000, 0x8100).unwrap();
+    vm.manager.write_msr(VP, 0x4000_0001, 0x1001).unwrap();
+    vm.manager.pause();
+    let state = vm.manager.save().unwrap();
+    (vm, state)
+}
+
+fn where_the_hypervisor_has_the_page(vm: &MockVm) -> MockVm {
+    vm.successor(Config {
+        hypercall_page: Provider::Hypervisor,
+        ..config()
+    })
+}
+
+#[test]
+fn hypercall_page_that_somebody_else_has_written_is_refused() {
+    let (vm, state) = with_hypercall_page();
+    assert_eq!(state.hypercall_page, Provider::Manager);
+    let next = where_the_hypervisor_has_the_page(&vm);
+    let refused = next.manager.restore(&state).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Cannot restore the saved state: hypercall_page: Manager has written it, and here \
+         Hypervisor does"
+    );
+}
+
+#[test]
+fn hypercall_page_that_is_off_is_nobodys() {
+    let (vm, mut state) = with_hypercall_page();
+    state.hypercall &= !1;
+    let next = where_the_hypervisor_has_the_page(&vm);
+    next.manager.restore(&state).unwrap();
+    let saved = next.manager.save().unwrap();
+    assert_eq!(saved.hypercall_page, Provider::Hypervisor);
+    assert_eq!((saved.guest_os_id, saved.hypercall), (0x8100, 0x1000));
 }

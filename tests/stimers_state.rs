@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use timers::*;
 use vm_synic::abi::{Register, StimerConfig};
-use vm_synic::state::State;
+use vm_synic::state::{State, TimerState};
 use vm_synic::test_utils::{HostCall, MockVm};
-use vm_synic::{Config, Error, MessageWriter, TimelineKind, TimerIndex};
+use vm_synic::{Config, Error, MessageWriter, MsrError, Provider, TimelineKind, TimerIndex};
 
 /// A paused manager whose timers stand in every way: 0 stopped by its expiry, 1 armed, 2 with a
 /// message that waits, 3 never used.
@@ -119,7 +119,7 @@ fn restored_timers_go_on() {
 fn restore_where_there_are_no_timers_is_refused() {
     let (vm, _guest, state) = saved();
     let next = vm.successor(Config {
-        timers: false,
+        timers: None,
         ..config_with_timers()
     });
     let error = next.manager.restore(&state).unwrap_err();
@@ -275,4 +275,46 @@ fn deadline_that_the_vmm_heard_last_is_the_latest() {
     timers.join().unwrap();
     let told = vm.host.take_deadlines();
     assert_eq!(told.last(), Some(&(VP, Some(4_999))));
+}
+
+#[test]
+fn restore_where_the_hypervisor_has_the_timers_hands_them_over_and_back() {
+    let (vm, _guest, state) = saved();
+    let theirs = vm.successor(Config {
+        timers: Some(Provider::Hypervisor),
+        ..config_with_timers()
+    });
+    vm.host.take_calls();
+    theirs.manager.restore(&state).unwrap();
+    theirs.manager.resume();
+    theirs.host.set_time(10 * PERIOD);
+    theirs.manager.pre_run(VP);
+    theirs.manager.timer_due(VP);
+    let timer_calls = theirs
+        .host
+        .take_calls()
+        .into_iter()
+        .filter(|call| matches!(call, HostCall::SetTimer(..) | HostCall::AssertVector(..)));
+    assert_eq!(timer_calls.count(), 0, "they are not the manager's");
+    let config = 0x4000_00B0;
+    assert_eq!(
+        theirs.manager.read_msr(VP, config),
+        Err(MsrError::NotMine(config))
+    );
+    assert!(theirs.manager.snapshot().vps[0].plain.balances());
+
+    theirs.manager.pause();
+    let handed_over = theirs.manager.save().unwrap();
+    let [before, after] = [&state, &handed_over].map(|state| state.vps[0].plain.timers[2]);
+    let fate = |timer: TimerState| (timer.expiration, timer.is_undelivered);
+    assert_eq!(fate(before), (Some(1), true));
+    assert_eq!(
+        fate(after),
+        (Some(1), false),
+        "it is late, and sends its message anew"
+    );
+
+    let back = vm.successor(config_with_timers());
+    back.manager.restore(&handed_over).unwrap();
+    assert_eq!(back.manager.save().unwrap(), handed_over);
 }

@@ -163,7 +163,7 @@ impl World {
             assert_eq!(addr.sint, SintIndex::INTERCEPT);
             return;
         }
-        if message_type == TIMER_EXPIRED && payload.len() == 24 && self.config.timers {
+        if message_type == TIMER_EXPIRED && payload.len() == 24 && self.config.timers.is_some() {
             return;
         }
         let number = payload

@@ -15,8 +15,8 @@ use vm_synic::state::State;
 use vm_synic::{
     Child, Config, ConnectionId, Criterion, DoorbellSink, DoorbellSize, DoorbellSpec,
     DoorbellTarget, EventSink, Host, MessageSink, MessageWriter, PartitionId, PortBusy, PortHandle,
-    PortId, PortSpec, Registration, RingConsumer, Role, SintAddr, SintIndex, SintInterrupt,
-    SynicManager, ViolationPolicy, VpIndex, WhenDisabled, WhenMasked,
+    PortId, PortSpec, Provider, Registration, RingConsumer, Role, SintAddr, SintIndex,
+    SintInterrupt, SynicManager, ViolationPolicy, VpIndex, WhenDisabled, WhenMasked,
 };
 
 /// How the manager sees guest memory.
@@ -264,7 +264,7 @@ fn config(head: [u8; HEAD_SIZE]) -> Config {
         } else {
             MessageWriter::AnyThread
         },
-        timers: flags & 64 != 0,
+        timers: (flags & 64 != 0).then_some(Provider::Manager),
         may_post_messages: flags & 8 == 0,
         may_signal_events: flags & 16 == 0,
         when_masked: [WhenMasked::Refuse, WhenMasked::Hold, WhenMasked::Write]

@@ -83,6 +83,17 @@ pub enum Error {
         #[source]
         source: Option<KvmError>,
     },
+    /// KVM did not tell a register.
+    #[error("Cannot read MSR {msr:#x} of VP {vp}")]
+    GetMsr {
+        /// The VP of the vCPU.
+        vp: u32,
+        /// The MSR.
+        msr: u32,
+        /// Why KVM refused; none if it told fewer MSRs than it was asked for.
+        #[source]
+        source: Option<KvmError>,
+    },
     /// The exit that was to be served is another one.
     #[error("Exit reason {0} is not one of KVM's SynIC")]
     WrongExit(u32),

@@ -7,6 +7,7 @@
 //! leaves the guest by an `out` to a port of our own; the VMM sees a port-I/O exit, hands us the
 //! registers and sets RAX.
 
+use crate::config::{Config, Provider};
 use crate::error::MsrError;
 use crate::sync::lock;
 use std::sync::Mutex;
@@ -15,7 +16,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 /// The partition-wide MSRs behind hypercalls.
 #[derive(Debug)]
 pub(crate) struct HypercallPage {
-    port: u8,
+    /// `None`: the hypervisor has the MSRs, and these are what is known of them.
+    port: Option<u8>,
     msrs: Mutex<Msrs>,
 }
 
@@ -33,15 +35,17 @@ pub(crate) struct Written {
 }
 
 impl HypercallPage {
-    pub fn new(port: u8) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let is_ours = config.hypercall_page == Provider::Manager;
         Self {
-            port,
+            port: is_ours.then_some(config.hypercall_port),
             msrs: Mutex::default(),
         }
     }
 
     /// `None`: not one of these two MSRs.
     pub fn read_msr(&self, msr: u32) -> Option<u64> {
+        self.port?;
         match msr {
             MSR_GUEST_OS_ID => Some(self.guest_os_id()),
             MSR_HYPERCALL => Some(self.hypercall()),
@@ -55,10 +59,11 @@ impl HypercallPage {
         value: u64,
         memory: &impl GuestMemory,
     ) -> Result<Written, MsrError> {
+        let port = self.port.ok_or(MsrError::NotMine(msr))?;
         let mut msrs = lock(&self.msrs);
         match msr {
             MSR_GUEST_OS_ID => Ok(msrs.set_guest_os_id(value)),
-            MSR_HYPERCALL => msrs.set_hypercall(value, self.port, memory),
+            MSR_HYPERCALL => msrs.set_hypercall(value, port, memory),
             _ => Err(MsrError::NotMine(msr)),
         }
     }
@@ -71,8 +76,9 @@ impl HypercallPage {
         lock(&self.msrs).hypercall
     }
 
-    /// The page itself is guest memory and comes back with it.
-    pub fn restore(&self, guest_os_id: u64, hypercall: u64) {
+    /// Values of a saved state, or what the hypervisor tells. The page itself is guest memory and
+    /// comes back with it.
+    pub fn hold(&self, guest_os_id: u64, hypercall: u64) {
         *lock(&self.msrs) = Msrs {
             guest_os_id,
             hypercall,
@@ -127,13 +133,30 @@ mod tests {
     use super::*;
     use vm_memory::GuestMemoryMmap;
 
+    fn page() -> HypercallPage {
+        HypercallPage::new(&Config::new(1))
+    }
+
+    #[test]
+    fn msrs_where_the_hypervisor_has_them_are_not_the_managers() {
+        let page = HypercallPage::new(&Config {
+            hypercall_page: Provider::Hypervisor,
+            ..Config::new(1)
+        });
+        for msr in [MSR_GUEST_OS_ID, MSR_HYPERCALL] {
+            assert_eq!(page.read_msr(msr), None);
+            let written = page.write_msr(msr, 1, &ram());
+            assert_eq!(written, Err(MsrError::NotMine(msr)));
+        }
+    }
+
     fn ram() -> GuestMemoryMmap<()> {
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap()
     }
 
     #[test]
     fn hypercall_before_the_guest_has_an_id_is_ignored() {
-        let (page, ram) = (HypercallPage::new(0xE4), ram());
+        let (page, ram) = (page(), ram());
         page.write_msr(MSR_HYPERCALL, 0x1001, &ram).unwrap();
         assert_eq!(page.read_msr(MSR_HYPERCALL), Some(0));
         assert_eq!(ram.read_obj::<u8>(GuestAddress(0x1000)).unwrap(), 0);
@@ -141,7 +164,7 @@ mod tests {
 
     #[test]
     fn hypercall_when_enabled_holds_code_that_leaves_by_the_port() {
-        let (page, ram) = (HypercallPage::new(0xE4), ram());
+        let (page, ram) = (page(), ram());
         page.write_msr(MSR_GUEST_OS_ID, 1, &ram).unwrap();
         page.write_msr(MSR_HYPERCALL, 0x1001, &ram).unwrap();
         let code = ram.read_obj::<[u8; 3]>(GuestAddress(0x1000)).unwrap();
@@ -150,7 +173,7 @@ mod tests {
 
     #[test]
     fn hypercall_outside_ram_faults_and_keeps_its_value() {
-        let (page, ram) = (HypercallPage::new(0xE4), ram());
+        let (page, ram) = (page(), ram());
         page.write_msr(MSR_GUEST_OS_ID, 1, &ram).unwrap();
         let written = page.write_msr(MSR_HYPERCALL, 0x9001, &ram);
         assert_eq!(written, Err(MsrError::Fault));
@@ -159,7 +182,7 @@ mod tests {
 
     #[test]
     fn guest_os_id_cleared_disables_hypercalls_and_tells_that_the_guest_left() {
-        let (page, ram) = (HypercallPage::new(0xE4), ram());
+        let (page, ram) = (page(), ram());
         page.write_msr(MSR_GUEST_OS_ID, 1, &ram).unwrap();
         page.write_msr(MSR_HYPERCALL, 0x1001, &ram).unwrap();
         let written = page.write_msr(MSR_GUEST_OS_ID, 0, &ram);
@@ -169,7 +192,7 @@ mod tests {
 
     #[test]
     fn hypercall_when_locked_keeps_its_value_until_reset() {
-        let (page, ram) = (HypercallPage::new(0xE4), ram());
+        let (page, ram) = (page(), ram());
         page.write_msr(MSR_GUEST_OS_ID, 1, &ram).unwrap();
         page.write_msr(MSR_HYPERCALL, 0x1003, &ram).unwrap();
         page.write_msr(MSR_HYPERCALL, 0, &ram).unwrap();

@@ -107,11 +107,11 @@ impl<AS: GuestSpace> SynicManager<AS> {
         self.vp(vp).is_some()
     }
 
-    /// The register behind an MSR. Where there are no timers, theirs are the VMM's to answer; where
+    /// The register behind an MSR. Where the timers are not ours, theirs are the VMM's to answer; where
     /// the hypervisor has the SynIC, all are its own.
     fn register_of(&self, msr: u32) -> Option<RegisterId> {
         let id = RegisterId::from_msr(msr)?;
-        let is_ours = self.config.timers || !id.register.is_timer();
+        let is_ours = self.config.runs_timers() || !id.register.is_timer();
         Some(id).filter(|_| is_ours && self.partition.is_none())
     }
 

@@ -23,7 +23,7 @@ mod timers;
 mod vmm;
 
 use crate::abi::{Bank, PartitionId, PortId, SintAddr, SintIndex, VpIndex};
-use crate::config::{Config, MessageWriter};
+use crate::config::{Config, MessageWriter, Provider};
 use crate::error::Error;
 use crate::events::{SynicEvents, WatchList};
 use crate::host::Host;
@@ -122,7 +122,8 @@ impl<AS: GuestSpace> SynicManager<AS> {
     ) -> Arc<Self> {
         let config = Config {
             message_writer: MessageWriter::AnyThread,
-            timers: false,
+            timers: config.timers.map(|_| Provider::Hypervisor),
+            hypercall_page: Provider::Hypervisor,
             nested: false,
             guest_ports: 0,
             ..config
@@ -138,7 +139,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
     ) -> Arc<Self> {
         let vps = (0..config.max_vps).map(|_| OnceLock::new()).collect();
         Arc::new(Self {
-            hypercall_page: HypercallPage::new(config.hypercall_port),
+            hypercall_page: HypercallPage::new(&config),
             config,
             space,
             host,

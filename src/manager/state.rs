@@ -24,6 +24,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
         }
         Ok(State {
             version: STATE_VERSION,
+            hypercall_page: self.config.hypercall_page,
             guest_os_id: self.hypercall_page.guest_os_id(),
             hypercall: self.hypercall_page.hypercall(),
             vps: self.online().map(Vp::save).collect(),
@@ -49,6 +50,19 @@ impl<AS: GuestSpace> SynicManager<AS> {
             self.reset();
         }
         restored
+    }
+
+    /// For a backend, before [`save`](Self::save): notes GUEST_OS_ID and HYPERCALL, where the
+    /// hypervisor has them ([`Provider::Hypervisor`](crate::Provider)).
+    pub fn hold_hypercall_page(&self, guest_os_id: u64, hypercall: u64) {
+        self.hypercall_page.hold(guest_os_id, hypercall);
+    }
+
+    /// For a backend, after [`restore`](Self::restore): GUEST_OS_ID and HYPERCALL, as the hypervisor is
+    /// to be told.
+    pub fn held_hypercall_page(&self) -> (u64, u64) {
+        let page = &self.hypercall_page;
+        (page.guest_os_id(), page.hypercall())
     }
 
     /// What there is to see at this moment.
@@ -93,14 +107,15 @@ impl<AS: GuestSpace> SynicManager<AS> {
 
     fn restore_vps(&self, state: &State) -> Result<(), Error> {
         let State {
-            version: _, // Checked.
+            version: _,        // Checked.
+            hypercall_page: _, // Likewise.
             guest_os_id,
             hypercall,
             vps,
             guest_ports: _, // By `restore_guest_ports`.
             guest_connections: _,
         } = state;
-        self.hypercall_page.restore(*guest_os_id, *hypercall);
+        self.hypercall_page.hold(*guest_os_id, *hypercall);
         for (position, state) in vps.iter().enumerate() {
             let vp = self.vp(state.index).ok_or(Error::NoVp(state.index))?;
             let restored = vp.restore(state, &self.context());
@@ -108,6 +123,18 @@ impl<AS: GuestSpace> SynicManager<AS> {
             self.update_routes(vp);
         }
         Ok(())
+    }
+
+    /// The code in the page is the one's that has written it.
+    fn check_hypercall_page(&self, state: &State) -> Result<(), Error> {
+        let (theirs, ours) = (state.hypercall_page, self.config.hypercall_page);
+        if theirs == ours || state.hypercall & HYPERCALL_ENABLE == 0 {
+            return Ok(());
+        }
+        Err(Error::State {
+            field: "hypercall_page".into(),
+            reason: format!("{theirs:?} has written it, and here {ours:?} does"),
+        })
     }
 
     fn check(&self, state: &State) -> Result<(), Error> {
@@ -121,6 +148,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
             let reason = format!("{} is not {STATE_VERSION}", state.version);
             return refuse("version", reason);
         }
+        self.check_hypercall_page(state)?;
         let beyond = |index: &VpIndex| index.get() >= self.config.max_vps;
         if let Some(index) = state.vps.iter().map(|vp| vp.index).find(beyond) {
             let reason = format!("{index} is beyond the {} configured", self.config.max_vps);
@@ -137,3 +165,5 @@ impl<AS: GuestSpace> SynicManager<AS> {
         self.check_guest_ports(state)
     }
 }
+
+const HYPERCALL_ENABLE: u64 = 1;

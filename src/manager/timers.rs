@@ -7,7 +7,7 @@ use super::SynicManager;
 use crate::abi::{Bank, RegisterId, TimerIndex, VpIndex};
 use crate::observe::TimelineKind;
 use crate::page::GuestSpace;
-use crate::stimer::TimerSignals;
+use crate::stimer::{HeldTimer, TimerSignals};
 use crate::synic::Synic;
 use crate::vp::Vp;
 
@@ -16,7 +16,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// [`Host::set_timer`](crate::Host::set_timer), and which is used up by this call: expires the
     /// synthetic timers that are due. Any thread; too early does no harm.
     pub fn timer_due(&self, index: VpIndex) {
-        let Some(vp) = self.vp(index).filter(|_| self.config.timers) else {
+        let Some(vp) = self.vp(index).filter(|_| self.config.runs_timers()) else {
             return;
         };
         if let Some(synic) = vp.synic(Bank::Plain) {
@@ -25,10 +25,29 @@ impl<AS: GuestSpace> SynicManager<AS> {
         }
     }
 
+    /// For a backend, before [`save`](Self::save): notes what the hypervisor, which has the timers
+    /// ([`Provider::Hypervisor`](crate::Provider)), tells of one of them.
+    pub fn hold_timer(&self, index: VpIndex, timer: TimerIndex, held: HeldTimer) {
+        if let Some(synic) = self.vp(index).and_then(|vp| vp.synic(Bank::Plain)) {
+            synic.hold_timer(timer, held);
+        }
+    }
+
+    /// For a backend, after [`restore`](Self::restore): what the hypervisor is to be told of a VP's
+    /// timers, all four.
+    pub fn held_timers(&self, index: VpIndex) -> Vec<(TimerIndex, HeldTimer)> {
+        let synic = self.vp(index).and_then(|vp| vp.synic(Bank::Plain));
+        let used = synic.map(Synic::timers).unwrap_or_default();
+        let held = |index| used.iter().find(|timer| timer.index == index);
+        TimerIndex::all()
+            .map(|index| (index, held(index).map(HeldTimer::from).unwrap_or_default()))
+            .collect()
+    }
+
     /// Whether the registers of a VP include this one.
     pub(crate) fn has_register(&self, id: RegisterId) -> bool {
         if id.register.is_timer() {
-            self.config.timers && id.bank == Bank::Plain
+            self.config.runs_timers() && id.bank == Bank::Plain
         } else {
             id.bank == Bank::Plain || self.config.nested
         }
@@ -37,7 +56,7 @@ impl<AS: GuestSpace> SynicManager<AS> {
     /// Brings a VP's timers the time: `always`, or only if one has a message that may be delivered
     /// now. Most calls have nothing to do with timers, and the time may not be cheap.
     pub(super) fn bring_time(&self, vp: &Vp<AS>, always: bool) {
-        if !self.config.timers {
+        if !self.config.runs_timers() {
             return;
         }
         let synic = vp.synic(Bank::Plain);

@@ -68,7 +68,8 @@ pub struct Dropped {
     pub full: u64,
     /// They waited when the VP was reset.
     pub reset: u64,
-    /// The guest wrote to the synthetic timer that had sent them.
+    /// The guest wrote to the synthetic timer that had sent them, or the manager was restored where
+    /// the hypervisor has the timers, and sends them itself.
     pub withdrawn: u64,
 }
 

@@ -13,12 +13,15 @@
 //! which runs on only when the message is in the slot, so a guest that takes no messages has a
 //! timer that stands still.
 
+mod held;
 mod state;
 mod timer;
 
 use crate::abi::{Message, MessageType, Register, SintIndex, TIMER_COUNT, TimerIndex};
+use crate::config::Provider;
 use timer::{Phase, Timer};
 
+pub use held::HeldTimer;
 pub(crate) use timer::Expiry;
 
 /// What the VMM must be told of a VP's timers.
@@ -69,6 +72,8 @@ impl TimerSignals {
 pub(crate) struct Timers {
     /// All four, or none where VPs have no timers.
     timers: Box<[Timer]>,
+    /// They expire here; else the hypervisor has them, and these are what is known of them.
+    run: bool,
     /// SINTs with an undelivered message of a timer.
     undelivered: u16,
     /// The latest time that anybody has brought.
@@ -81,10 +86,11 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// As after power-on.
-    pub fn new(are_there: bool) -> Self {
-        let count = if are_there { TIMER_COUNT } else { 0 };
+    pub fn new(provider: Option<Provider>) -> Self {
+        let count = provider.map_or(0, |_| TIMER_COUNT);
         Self {
             timers: vec![Timer::default(); count].into(),
+            run: provider == Some(Provider::Manager),
             undelivered: 0,
             now: 0,
             told: None,
@@ -124,6 +130,9 @@ impl Timers {
 
     /// Expires a timer whose time has come.
     pub fn expire(&mut self, timer: TimerIndex) -> Option<Expiry> {
+        if !self.run {
+            return None;
+        }
         let now = self.now;
         let expiry = self.get_mut(timer)?.expire(now);
         self.note_undelivered();
@@ -233,7 +242,7 @@ impl Timers {
             Phase::Armed(deadline) => Some(deadline),
             _ => None,
         });
-        deadlines.min().filter(|_| !paused)
+        deadlines.min().filter(|_| self.run && !paused)
     }
 
     /// Timers with a message for `sint`, and when they expired.

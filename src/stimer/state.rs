@@ -6,6 +6,7 @@
 use super::Timers;
 use super::timer::{NO_SINT, Phase, Timer};
 use crate::abi::{StimerConfig, TimerIndex};
+use crate::config::Provider;
 use crate::observe::COUNT_MAX;
 use crate::state::TimerState;
 
@@ -18,8 +19,11 @@ impl Timers {
     }
 
     /// Timers as `save` gave them; or which of them cannot be put back, and why.
-    pub fn restore(states: &[TimerState], are_there: bool) -> Result<Self, (usize, &'static str)> {
-        let mut timers = Self::new(are_there);
+    pub fn restore(
+        states: &[TimerState],
+        provider: Option<Provider>,
+    ) -> Result<Self, (usize, &'static str)> {
+        let mut timers = Self::new(provider);
         for (position, state) in states.iter().enumerate() {
             let refuse = |reason| (position, reason);
             let timer = timers.get_mut(state.index);

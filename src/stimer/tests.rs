@@ -19,7 +19,7 @@ fn start(timers: &mut Timers, index: u8, count: u64) {
 
 #[test]
 fn front_when_several_wait_is_the_one_that_expired_first() {
-    let mut timers = Timers::new(true);
+    let mut timers = Timers::new(Some(Provider::Manager));
     for (index, count) in [(0, 30), (1, 10), (2, 20)] {
         start(&mut timers, index, count);
     }
@@ -36,7 +36,7 @@ fn front_when_several_wait_is_the_one_that_expired_first() {
 
 #[test]
 fn set_time_that_comes_late_does_not_turn_back() {
-    let mut timers = Timers::new(true);
+    let mut timers = Timers::new(Some(Provider::Manager));
     timers.set_time(100);
     timers.set_time(50);
     start(&mut timers, 0, 70);
@@ -45,7 +45,7 @@ fn set_time_that_comes_late_does_not_turn_back() {
 
 #[test]
 fn claim_deadline_while_another_tells_waits_for_it() {
-    let mut timers = Timers::new(true);
+    let mut timers = Timers::new(Some(Provider::Manager));
     start(&mut timers, 0, 50);
     assert_eq!(timers.claim_deadline(false), Some(Some(50)));
     start(&mut timers, 1, 20);
@@ -56,7 +56,7 @@ fn claim_deadline_while_another_tells_waits_for_it() {
 
 #[test]
 fn claim_deadline_after_it_was_used_up_tells_it_again() {
-    let mut timers = Timers::new(true);
+    let mut timers = Timers::new(Some(Provider::Manager));
     start(&mut timers, 0, 50);
     assert_eq!(timers.claim_deadline(false), Some(Some(50)));
     timers.use_up_deadline();
@@ -65,7 +65,7 @@ fn claim_deadline_after_it_was_used_up_tells_it_again() {
 
 #[test]
 fn deadline_while_paused_is_none() {
-    let mut timers = Timers::new(true);
+    let mut timers = Timers::new(Some(Provider::Manager));
     start(&mut timers, 0, 50);
     assert_eq!(timers.claim_deadline(true), None);
     assert_eq!(timers.claim_deadline(false), Some(Some(50)));
@@ -74,7 +74,7 @@ fn deadline_while_paused_is_none() {
 
 #[test]
 fn timers_that_are_not_there_hold_nothing() {
-    let mut timers = Timers::new(false);
+    let mut timers = Timers::new(None);
     start(&mut timers, 0, 50);
     assert_eq!(timers.read(Register::TimerCount(timer(0))), None);
     assert_eq!(timers.claim_deadline(false), None);

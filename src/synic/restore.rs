@@ -6,7 +6,7 @@
 
 use super::Synic;
 use crate::abi::{PageRegister, PerSint, SINT_COUNT, Sint, SintIndex};
-use crate::config::Config;
+use crate::config::{Config, Provider};
 use crate::delivery::event_ring::RingProducer;
 use crate::delivery::queue::SintQueue;
 use crate::delivery::rings::Ring;
@@ -37,8 +37,14 @@ impl<AS: GuestSpace> Synic<AS> {
         } = state;
         let sints = checked_sints(sints)?;
         let counters = checked_counters(counters, *eoms)?;
-        let timers = checked_timers(timers, config)?;
-        let queues = checked_queues(queues, &timers, &counters, config)?;
+        let mut timers = checked_timers(timers, config)?;
+        let mut queues = checked_queues(queues, &timers, &counters, config)?;
+        if config.timers == Some(Provider::Hypervisor) {
+            for (sint, queue) in queues.iter_mut() {
+                queue.counters.dropped.withdrawn += timers.waiting(sint) as u64;
+            }
+            timers.hand_over();
+        }
         let rings = checked_rings(rings, &counters)?;
         let message_page = map("simp", *simp, space)?;
         let event_page = map("siefp", *siefp, space)?;

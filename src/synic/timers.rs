@@ -9,6 +9,7 @@ use crate::config::{Config, MessageWriter};
 use crate::delivery::messages::may_write;
 use crate::page::GuestSpace;
 use crate::state::TimerState;
+use crate::stimer::HeldTimer;
 use crate::sync::lock;
 
 impl<AS: GuestSpace> Synic<AS> {
@@ -58,6 +59,11 @@ impl<AS: GuestSpace> Synic<AS> {
     /// The deadline was told; perhaps there is another one by now.
     pub fn deadline_told(&self) -> Option<Option<u64>> {
         lock(&self.messages).deadline_told()
+    }
+
+    /// Notes what the hypervisor, which has the timers, has told of one.
+    pub fn hold_timer(&self, timer: TimerIndex, held: HeldTimer) {
+        lock(&self.messages).timers.hold(timer, held);
     }
 
     /// The timers that were ever used.

@@ -12,7 +12,8 @@ use vm_synic::abi::{Register, StimerConfig};
 use vm_synic::state::TimerState;
 use vm_synic::test_utils::{MockGuest, MockVm};
 use vm_synic::{
-    Config, Message, MessageCounters, MessageType, Posted, SintAddr, SintIndex, TimerIndex, VpIndex,
+    Config, Message, MessageCounters, MessageType, Posted, Provider, SintAddr, SintIndex,
+    TimerIndex, VpIndex,
 };
 
 pub const VP: VpIndex = VpIndex::new(0);
@@ -24,7 +25,7 @@ pub type Guest = MockGuest<Arc<GuestMemoryMmap<()>>>;
 
 pub fn config_with_timers() -> Config {
     Config {
-        timers: true,
+        timers: Some(Provider::Manager),
         queue_depth: DEPTH,
         ..Config::new(2)
     }

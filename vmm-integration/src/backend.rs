@@ -10,7 +10,7 @@ use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_synic::backend::kvm::{EomNotice, Hypercalls, Traps};
 use vm_synic::backend::{emulated, kvm};
-use vm_synic::{Config, MessageWriter, Role, VpIndex};
+use vm_synic::{Config, MessageWriter, Provider, Role, VpIndex};
 
 use crate::vm::Manager;
 
@@ -103,12 +103,15 @@ impl Backend {
         match self {
             Self::Emulated => {
                 config.message_writer = MessageWriter::AnyThread;
-                config.timers = true;
+                config.timers = Some(Provider::Manager);
             }
-            Self::Kvm(_) => {
+            Self::Kvm(traps) => {
+                if traps.hypercalls == Hypercalls::Kernel {
+                    config.hypercall_page = Provider::Hypervisor;
+                }
                 // KVM's own timers write to the slots, on the VP's thread.
                 config.message_writer = MessageWriter::VpThread;
-                config.timers = false;
+                config.timers = Some(Provider::Hypervisor);
                 // Nor has it a nested bank.
                 config.nested = false;
             }

@@ -101,7 +101,9 @@ impl Vm {
         backend.trap_msrs(&vm)?;
         let mut synic = config.synic.clone();
         backend.configure(&mut synic);
-        synic.timers &= config.enlightenments.timers != Timers::Off;
+        if config.enlightenments.timers == Timers::Off {
+            synic.timers = None;
+        }
         let is_parent = synic.role != Role::Guest;
         if is_parent {
             synic.guest_ports = GUEST_PORTS;

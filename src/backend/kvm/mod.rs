@@ -22,9 +22,12 @@
 //! What a VMM does:
 //!
 //! 1. Before any vCPU: [`check`], [`trap_msrs`]; for the manager
-//!    [`MessageWriter::VpThread`](crate::MessageWriter), as KVM's timers write to the same slots.
+//!    [`MessageWriter::VpThread`](crate::MessageWriter), as KVM's timers write to the same slots,
+//!    [`Provider::Hypervisor`](crate::Provider) for those and, with [`Hypercalls::Kernel`], for the
+//!    hypercall page.
 //! 2. For each vCPU: CPUID with Hyper-V's leaves, then [`enable`], then `manager.add_vp`, then
-//!    [`load`]; [`reset`] after `manager.reset`, and [`load`] after `manager.restore`.
+//!    [`load`]; [`reset`] after `manager.reset`; [`capture`] before `manager.save`, and [`restore`]
+//!    after `manager.restore`.
 //! 3. `Host::assert_sint` is [`SintLines::assert`], `Host::route` is [`SintLines::route`].
 //! 4. On the vCPU's thread:
 //!
@@ -56,6 +59,7 @@
 mod exits;
 mod lines;
 mod signal;
+mod state;
 mod support;
 mod vcpu;
 
@@ -64,5 +68,6 @@ pub use super::emulated::MsrExit;
 pub use exits::{serve_hyperv, serve_msr};
 pub use lines::{GsiTable, SintLines};
 pub use signal::SignalBinding;
+pub use state::{capture, load, reset, restore};
 pub use support::{EomNotice, Hypercalls, Traps, check, trap_msrs};
-pub use vcpu::{enable, load, reset};
+pub use vcpu::enable;

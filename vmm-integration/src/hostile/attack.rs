@@ -9,7 +9,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use vm_synic::{Config, Role, Snapshot, WhenDisabled, WhenMasked};
+use vm_synic::{Config, Provider, Role, Snapshot, WhenDisabled, WhenMasked};
 
 use super::counts::{self, Counts};
 use super::meddler::{Done, Meddler};
@@ -161,7 +161,7 @@ impl Attack {
             // VMBus and MSHV in the same guest.
             role: Role::L1vh,
             nested: true,
-            timers: true,
+            timers: Some(Provider::Manager),
             timeline_depth: 64,
             // Full queues, and states that hold them, come and go all the time.
             queue_depth: 16,
