@@ -11,7 +11,7 @@ use std::fmt;
 
 /// The manager at one moment. Prints as a table of all SINTs that something happened to.
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Snapshot {
     /// The VPs, ascending by index.
     pub vps: Vec<VpSnapshot>,
@@ -19,7 +19,7 @@ pub struct Snapshot {
 
 /// One VP.
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct VpSnapshot {
     /// Its index.
     pub index: VpIndex,
@@ -39,7 +39,7 @@ pub struct VpSnapshot {
 
 /// One SynIC.
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SynicSnapshot {
     /// SCONTROL.
     pub scontrol: u64,

@@ -82,15 +82,18 @@ pub struct Background {
 }
 
 struct Traffic {
+    batch: u64,
     connection: Connection,
     stop: AtomicBool,
     echoed: AtomicU64,
 }
 
 impl Background {
-    /// Starts on a connection whose channel is CPU `cpu`'s, and lets it get going.
-    pub fn start(cpu: usize) -> Result<Self> {
+    /// Starts on a connection whose channel is CPU `cpu`'s, and lets it get going. All that was sent is
+    /// waited for after each `batch` of packets.
+    pub fn start(cpu: usize, batch: u64) -> Result<Self> {
         let traffic = Arc::new(Traffic {
+            batch,
             connection: Connection::open(cpu)?,
             stop: AtomicBool::new(false),
             echoed: AtomicU64::new(0),
@@ -110,6 +113,16 @@ impl Background {
         self.traffic.connection.move_to(cpu)
     }
 
+    /// How many packets came back so far.
+    pub fn echoed(&self) -> u64 {
+        self.traffic.echoed.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has failed.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends the traffic; the result is how many packets came back.
     pub fn stop(self) -> Result<u64> {
         self.traffic.stop.store(true, Ordering::SeqCst);
@@ -122,7 +135,7 @@ impl Traffic {
     fn run(&self) -> Result<()> {
         let mut next = 0;
         while !self.stop.load(Ordering::SeqCst) {
-            let end = next + BATCH;
+            let end = next + self.batch;
             exchange(&self.connection, next..end)?;
             self.echoed.store(end, Ordering::SeqCst);
             next = end;
@@ -132,7 +145,7 @@ impl Traffic {
 }
 
 /// Enough to fill neither ring, but to have both sides at work.
-const BATCH: u64 = 64;
+pub const BATCH: u64 = 64;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::cpu;
-use crate::echo::{self, Background};
+use crate::echo::{self, BATCH, Background};
 use crate::failure::{Failure, OrFail, Result};
 use crate::options::Options;
 use crate::report::say;
@@ -23,7 +23,9 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let cycles = options.number("cycles", 50)?;
     let with_vmbus = options.with_vmbus()?;
-    let traffic = with_vmbus.then(|| Background::start(0)).transpose()?;
+    let traffic = with_vmbus
+        .then(|| Background::start(0, BATCH))
+        .transpose()?;
     let mut refusals = 0;
     for (cycle, cpu) in (0..cycles).zip(others.iter().cycle()) {
         watchdog::doing(format!("taking CPU {cpu} away and back, cycle {cycle}"));

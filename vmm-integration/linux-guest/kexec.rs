@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 
-use crate::echo::Background;
+use crate::echo::{BATCH, Background};
 use crate::failure::{OrFail, Result};
 use crate::options::{CMDLINE, Options};
 use crate::report::say;
@@ -21,7 +21,9 @@ pub fn leave(scenario: &str, options: &Options) -> Result<()> {
     }
     let with_vmbus = options.with_vmbus()?;
     // It is never stopped: the next kernel finds what was under way.
-    let _traffic = with_vmbus.then(|| Background::start(last)).transpose()?;
+    let _traffic = with_vmbus
+        .then(|| Background::start(last, BATCH))
+        .transpose()?;
     say(&format!("leaving how={scenario}"));
     watchdog::doing(format!("leaving by {scenario}"));
     match scenario {

@@ -20,6 +20,7 @@ mod options;
 mod program;
 mod reload;
 mod report;
+mod snapshot;
 mod survey;
 mod sys;
 mod vmbus;
@@ -74,6 +75,7 @@ fn run(options: &Options) -> Result<()> {
     match (scenario, boot) {
         ("basic", _) => {}
         ("echo", _) => echo::run(options.number("packets", 100_000)?)?,
+        ("snapshot", _) => snapshot::run()?,
         ("reload", _) if is_parent => mshv::reload(&modules, options)?,
         ("reload", _) => reload::run(modules, options)?,
         ("mshv", _) => mshv::use_device(&modules, options)?,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::echo::Background;
+use crate::echo::{BATCH, Background};
 use crate::failure::{Failure, Result};
 use crate::kernel_log;
 use crate::modules::Module;
@@ -30,7 +30,7 @@ pub fn check() -> Result<()> {
 /// Unloads the driver and loads it again under traffic, `synic.cycles` times.
 pub fn reload(modules: &[Module], options: &Options) -> Result<()> {
     let module = module(modules)?;
-    let traffic = Background::start(0)?;
+    let traffic = Background::start(0, BATCH)?;
     let cycles = options.number("cycles", 20)?;
     for cycle in 1..=cycles {
         watchdog::doing(format!("reloading {MODULE}, cycle {cycle}"));
@@ -44,7 +44,7 @@ pub fn reload(modules: &[Module], options: &Options) -> Result<()> {
 /// Runs the program that uses the device, and once more after a reload of the driver.
 pub fn use_device(modules: &[Module], options: &Options) -> Result<()> {
     let module = module(modules)?;
-    let traffic = Background::start(0)?;
+    let traffic = Background::start(0, BATCH)?;
     program::run(options)?;
     module.unload()?;
     load(module)?;

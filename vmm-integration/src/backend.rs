@@ -41,8 +41,10 @@ pub enum Wish {
     Auto,
     /// The emulated SynIC.
     Emulated,
-    /// KVM's SynIC.
+    /// KVM's SynIC, with hypercalls by KVM where it can have them.
     Kvm,
+    /// KVM's SynIC, with the manager's hypercall page, as the emulated one has it.
+    KvmWithPage,
 }
 
 impl Irqchip {
@@ -81,18 +83,21 @@ impl Backend {
             hypercalls: match role {
                 // KVM knows none of an L1VH's own hypercalls.
                 Role::L1vh | Role::Root | Role::NestedRoot => Hypercalls::Port,
+                Role::Guest if wish == Wish::KvmWithPage => Hypercalls::Port,
                 Role::Guest => Hypercalls::Kernel,
             },
         };
         let in_kernel = kvm::check(vm, traps.eom);
         match (wish, in_kernel) {
-            (Wish::Kvm | Wish::Auto, Ok(())) => Ok(Self::Kvm(traps)),
-            (Wish::Kvm, Err(missing)) => Err(missing).context("Backend kvm cannot be used"),
+            (Wish::Emulated, _) if irqchip == Irqchip::Split => Ok(Self::Emulated),
+            (Wish::Kvm | Wish::KvmWithPage | Wish::Auto, Ok(())) => Ok(Self::Kvm(traps)),
+            (Wish::Kvm | Wish::KvmWithPage, Err(missing)) => {
+                Err(missing).context("Backend kvm cannot be used")
+            }
             (Wish::Auto, Err(missing)) if irqchip == Irqchip::Split => {
                 log::info!("Backend emulated, because of: {missing}");
                 Ok(Self::Emulated)
             }
-            (Wish::Emulated, _) if irqchip == Irqchip::Split => Ok(Self::Emulated),
             // AutoEOI is emulated by KVM_INTERRUPT, which a full irqchip has no place for.
             _ => bail!("Backend emulated needs the split irqchip"),
         }
@@ -140,6 +145,22 @@ impl Backend {
     pub fn reset_vcpu(self, manager: &Manager, vp: VpIndex, vcpu: &VcpuFd) -> Result<()> {
         if let Self::Kvm(_) = self {
             kvm::reset(manager, vp, vcpu)?;
+        }
+        Ok(())
+    }
+
+    /// Before the manager is saved.
+    pub fn capture_vcpu(self, manager: &Manager, vp: VpIndex, vcpu: &VcpuFd) -> Result<()> {
+        if let Self::Kvm(_) = self {
+            kvm::capture(manager, vp, vcpu)?;
+        }
+        Ok(())
+    }
+
+    /// After the manager was restored.
+    pub fn restore_vcpu(self, manager: &Manager, vp: VpIndex, vcpu: &VcpuFd) -> Result<()> {
+        if let Self::Kvm(_) = self {
+            kvm::restore(manager, vp, vcpu)?;
         }
         Ok(())
     }

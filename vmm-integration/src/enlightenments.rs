@@ -4,9 +4,10 @@
 //! What a guest is told that it may use of the SynIC.
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 /// Choices that a hypervisor makes in CPUID.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enlightenments {
     /// The synthetic timers that the guest is told of: none, with messages, or with interrupts of
     /// their own, too
@@ -18,7 +19,8 @@ pub struct Enlightenments {
 }
 
 /// Synthetic timers, as CPUID 40000003 announces them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Timers {
     /// None.
     Off,

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kvm_bindings::kvm_msi;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_synic::backend::emulated::{Asserted, SintInjector, VectorSet};
@@ -116,6 +116,29 @@ impl VmHost {
         match &self.interrupts {
             Interrupts::Injector(injector) => Ok(injector.set_pending(vp, VectorSet::default())?),
             Interrupts::Lines(..) => Ok(()),
+        }
+    }
+
+    /// The interrupts that wait for a vCPU, which does not run.
+    pub fn waiting_vectors(&self, vp: VpIndex) -> Result<VectorSet> {
+        match &self.interrupts {
+            Interrupts::Injector(injector) => Ok(injector.pending(vp)?),
+            Interrupts::Lines(..) => Ok(VectorSet::default()),
+        }
+    }
+
+    /// Has these wait for it.
+    pub fn set_waiting_vectors(&self, vp: VpIndex, vectors: VectorSet) -> Result<()> {
+        match &self.interrupts {
+            Interrupts::Injector(injector) => Ok(injector.set_pending(vp, vectors)?),
+            Interrupts::Lines(..) => {
+                let none = vectors == VectorSet::default();
+                ensure!(
+                    none,
+                    "vectors: an interrupt with AutoEOI waits, which KVM cannot be given"
+                );
+                Ok(())
+            }
         }
     }
 

@@ -6,9 +6,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use anyhow::{Result, ensure};
+use kvm_ioctls::VcpuFd;
 use log::error;
+use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use vm_synic::VpIndex;
+
+use crate::clock::{get, set};
 
 /// These MSRs of one VM.
 #[derive(Debug)]
@@ -17,6 +22,14 @@ pub struct HypervMsrs {
     assist_pages: Box<[AtomicU64]>,
     crash_parameters: [AtomicU64; 5],
     crashed: AtomicBool,
+}
+
+/// These in a saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMsrs {
+    assist_pages: Vec<u64>,
+    crash_parameters: [u64; 5],
+    has_crashed: bool,
 }
 
 impl HypervMsrs {
@@ -71,6 +84,65 @@ impl HypervMsrs {
     /// Whether the guest has reported that it has crashed, since it was reset.
     pub fn has_crashed(&self) -> bool {
         self.crashed.load(Ordering::SeqCst)
+    }
+
+    /// As they are, for a saved state.
+    pub fn save(&self) -> SavedMsrs {
+        let load = |register: &AtomicU64| register.load(Ordering::SeqCst);
+        let [p0, p1, p2, p3, p4] = &self.crash_parameters;
+        SavedMsrs {
+            assist_pages: self.assist_pages.iter().map(load).collect(),
+            crash_parameters: [p0, p1, p2, p3, p4].map(load),
+            has_crashed: self.has_crashed(),
+        }
+    }
+
+    /// As they were.
+    pub fn restore(&self, saved: &SavedMsrs) -> Result<()> {
+        let (ours, theirs) = (self.assist_pages.len(), saved.assist_pages.len());
+        ensure!(
+            ours == theirs,
+            "assist_pages: {theirs} where there are {ours}"
+        );
+        let values = saved.assist_pages.iter().chain(&saved.crash_parameters);
+        let registers = self.assist_pages.iter().chain(&self.crash_parameters);
+        registers
+            .zip(values)
+            .for_each(|(register, value)| register.store(*value, Ordering::SeqCst));
+        self.crashed.store(saved.has_crashed, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Has what KVM has, for a saved state.
+    pub fn capture(&self, vcpus: &[VcpuFd]) -> Result<()> {
+        for (register, vcpu) in self.assist_pages.iter().zip(vcpus) {
+            register.store(get(vcpu, HV_X64_MSR_VP_ASSIST_PAGE)?, Ordering::SeqCst);
+        }
+        let Some(first) = vcpus.first() else {
+            return Ok(());
+        };
+        for (msr, register) in (HV_X64_MSR_CRASH_P0..).zip(&self.crash_parameters) {
+            register.store(get(first, msr)?, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Has KVM have what this has.
+    pub fn load(&self, vcpus: &[VcpuFd]) -> Result<()> {
+        for (register, vcpu) in self.assist_pages.iter().zip(vcpus) {
+            set(
+                vcpu,
+                HV_X64_MSR_VP_ASSIST_PAGE,
+                register.load(Ordering::SeqCst),
+            )?;
+        }
+        let Some(first) = vcpus.first() else {
+            return Ok(());
+        };
+        for (msr, register) in (HV_X64_MSR_CRASH_P0..).zip(&self.crash_parameters) {
+            set(first, msr, register.load(Ordering::SeqCst))?;
+        }
+        Ok(())
     }
 
     /// The VM is reset.

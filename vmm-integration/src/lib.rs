@@ -24,16 +24,19 @@ pub mod vmbus;
 
 mod boot;
 mod cli;
+mod clock;
 mod conformance;
 mod cpuid;
 mod demo;
 mod elf;
 mod entry;
 mod event_loop;
+mod hex;
 mod hostile;
 mod hyperv_msrs;
 mod reference_time;
 mod scenario;
+mod snapshot;
 mod teardown;
 mod vcpu;
 

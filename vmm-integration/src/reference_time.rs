@@ -8,22 +8,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
+
+use crate::clock::Clock;
 
 /// The registers of one VM's reference time.
 #[derive(Debug)]
 pub struct ReferenceTime {
     /// 100 ns units per TSC tick, as a fraction of 2^64.
     scale: u64,
-    /// Units that had passed on the TSC when the VM was created.
-    start: u64,
+    /// Units that had passed on the TSC when the time began.
+    start: AtomicU64,
     /// HV_X64_MSR_REFERENCE_TSC as the guest wrote it.
     reference_tsc: AtomicU64,
-    /// The guest's TSC less the host's, when the VM was created.
-    tsc_offset: u64,
+    /// The guest's TSC less the host's, when the VM was created or restored.
+    tsc_offset: AtomicU64,
     khz: u32,
 }
 
@@ -33,18 +35,44 @@ impl ReferenceTime {
         let khz = vcpu
             .get_tsc_khz()
             .context("Cannot read the frequency of the TSC")?;
-        let (before, tsc, after) = (host_tsc(), guest_tsc(vcpu)?, host_tsc());
-        // Between the two, as near as can be told.
-        let host = before.wrapping_add(after.wrapping_sub(before) / 2);
-        let mut time = Self::starting_at(tsc, khz)?;
-        time.tsc_offset = tsc.wrapping_sub(host);
+        let (tsc, offset) = tsc_and_offset(vcpu)?;
+        let time = Self::starting_at(tsc, khz)?;
+        time.tsc_offset.store(offset, Ordering::SeqCst);
         Ok(time)
+    }
+
+    /// The frequency of the guest's TSC.
+    pub fn khz(&self) -> u32 {
+        self.khz
+    }
+
+    /// The time, with the TSC that it is by.
+    pub fn save(&self, vcpu: &VcpuFd) -> Result<Clock> {
+        let tsc = guest_tsc(vcpu)?;
+        Ok(Clock {
+            tsc,
+            khz: self.khz,
+            reference_time: self.at(tsc),
+            reference_tsc: self.reference_tsc.load(Ordering::SeqCst),
+        })
+    }
+
+    /// Goes on from a time that was saved. The TSC of `vcpu` has been set by it.
+    pub fn restore(&self, clock: &Clock, vcpu: &VcpuFd, memory: &impl GuestMemory) -> Result<()> {
+        let start = scaled(clock.tsc, self.scale).wrapping_sub(clock.reference_time);
+        self.start.store(start, Ordering::SeqCst);
+        let (_, offset) = tsc_and_offset(vcpu)?;
+        self.tsc_offset.store(offset, Ordering::SeqCst);
+        let page = clock.reference_tsc;
+        let written = self.write(HV_X64_MSR_REFERENCE_TSC, page, memory);
+        ensure!(written, "reference_tsc: no memory at {page:#x}");
+        Ok(())
     }
 
     /// The time of this moment, on any thread. A guest that writes its TSC is not followed: its
     /// timers go by the TSC that it had.
     pub fn now(&self) -> u64 {
-        self.at(host_tsc().wrapping_add(self.tsc_offset))
+        self.at(host_tsc().wrapping_add(self.tsc_offset.load(Ordering::SeqCst)))
     }
 
     /// Whether `index` is one of these registers.
@@ -91,15 +119,15 @@ impl ReferenceTime {
         let scale = scale.with_context(|| format!("A TSC of {khz} kHz is too slow"))?;
         Ok(Self {
             scale,
-            start: scaled(tsc, scale),
+            start: AtomicU64::new(scaled(tsc, scale)),
             reference_tsc: AtomicU64::new(0),
-            tsc_offset: 0,
+            tsc_offset: AtomicU64::new(0),
             khz,
         })
     }
 
     fn at(&self, tsc: u64) -> u64 {
-        scaled(tsc, self.scale).wrapping_sub(self.start)
+        scaled(tsc, self.scale).wrapping_sub(self.start.load(Ordering::SeqCst))
     }
 
     /// HV_REFERENCE_TSC_PAGE: sequence and padding, scale, and the offset that is added.
@@ -107,7 +135,8 @@ impl ReferenceTime {
         let mut page = [0; 24];
         let fields = SEQUENCE.to_le_bytes().into_iter();
         let fields = fields.chain(self.scale.to_le_bytes());
-        let fields = fields.chain(self.start.wrapping_neg().to_le_bytes());
+        let start = self.start.load(Ordering::SeqCst);
+        let fields = fields.chain(start.wrapping_neg().to_le_bytes());
         page.iter_mut()
             .zip(fields)
             .for_each(|(to, from)| *to = from);
@@ -123,6 +152,13 @@ fn scaled(tsc: u64, scale: u64) -> u64 {
 fn host_tsc() -> u64 {
     // SAFETY: every x86-64 CPU has RDTSC, and the host does not forbid it to this process.
     unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// The guest's TSC, and how much it is ahead of the host's, as near as can be told.
+fn tsc_and_offset(vcpu: &VcpuFd) -> Result<(u64, u64)> {
+    let (before, tsc, after) = (host_tsc(), guest_tsc(vcpu)?, host_tsc());
+    let host = before.wrapping_add(after.wrapping_sub(before) / 2);
+    Ok((tsc, tsc.wrapping_sub(host)))
 }
 
 fn guest_tsc(vcpu: &VcpuFd) -> Result<u64> {
@@ -178,7 +214,7 @@ mod tests {
         let (time, memory) = (time(), memory());
         assert!(time.write(HV_X64_MSR_REFERENCE_TSC, 0x2001, &memory));
         let at = |gpa| memory.read_obj::<u64>(GuestAddress(gpa)).unwrap();
-        let offset = time.start.wrapping_neg();
+        let offset = time.start.load(Ordering::SeqCst).wrapping_neg();
         assert_eq!([0x2000, 0x2008, 0x2010].map(at), [1, time.scale, offset]);
     }
 

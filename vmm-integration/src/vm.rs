@@ -25,12 +25,14 @@ use crate::reference_time::ReferenceTime;
 use crate::{kick, linux};
 
 mod lines;
-mod power_on;
+mod registers;
 mod running;
+mod saved;
 
 use lines::Lines;
-use power_on::PowerOn;
+use registers::{Layout, Registers};
 pub use running::{RunningVm, Stop};
+pub use saved::SavedVm;
 
 /// The SynIC manager of a VM here.
 pub type Manager = SynicManager<Memory>;
@@ -66,7 +68,8 @@ struct Machine {
     /// RAM that the guest is told of, in bytes from GPA 0.
     ram: u64,
     lines: Lines,
-    power_on: Arc<PowerOn>,
+    layout: Arc<Layout>,
+    power_on: Arc<Registers>,
     on_reset: Vec<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -135,9 +138,11 @@ impl Vm {
         let hypervisor = is_parent.then(|| Hypervisor::new(manager.clone(), memory.clone()));
         let hypervisor = hypervisor.map(Arc::new);
         let mut mmio = MmioBus::default();
+        let layout = Layout::of(&kvm, &vm, irqchip)?;
         let machine = Machine {
             lines: Lines::new(&vm, irqchip, &mut mmio),
-            power_on: Arc::new(PowerOn::of(&kvm, &vm, irqchip, &vcpus)?),
+            power_on: Arc::new(Registers::read(&layout, &vm, &vcpus)?),
+            layout: Arc::new(layout),
             vm,
             ram: (u64::from(config.memory_mib) << 20).saturating_sub(provided),
             on_reset: Vec::new(),
@@ -248,9 +253,10 @@ impl Vm {
         }
         self.shared.ports.reset();
         self.shared.mmio.reset();
-        self.machine
-            .power_on
-            .restore(&self.machine.vm, &self.vcpus)?;
+        let machine = &self.machine;
+        (machine.power_on)
+            .write(&machine.layout, &machine.vm, &self.vcpus)
+            .context("Cannot reset the vCPUs")?;
         for (vp, vcpu) in (0..).map(VpIndex::new).zip(&self.vcpus) {
             self.shared.host.reset(vp)?;
             self.shared

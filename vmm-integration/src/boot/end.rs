@@ -23,6 +23,8 @@ pub enum End {
     Reset,
     /// The user has had enough.
     Quit,
+    /// The user has had it saved.
+    Saved,
     TimedOut,
     Failed(anyhow::Error),
 }
@@ -35,6 +37,7 @@ impl End {
             Self::PowerOff => 0,
             Self::Reset => STATUS_RESET,
             Self::Quit => STATUS_QUIT,
+            Self::Saved => STATUS_SAVED,
             Self::TimedOut => STATUS_TIMEOUT,
             Self::Failed(_) => STATUS_ERROR,
         }
@@ -46,6 +49,7 @@ impl End {
             Self::PowerOff => "poweroff",
             Self::Reset => "reset",
             Self::Quit => "quit",
+            Self::Saved => "saved",
             Self::TimedOut => "timeout",
             Self::Failed(_) => "error",
         }
@@ -77,7 +81,7 @@ impl Report<'_> {
     /// seen.
     pub fn print(&self) {
         match &self.end {
-            End::Exit(_) | End::PowerOff | End::Quit => return,
+            End::Exit(_) | End::PowerOff | End::Quit | End::Saved => return,
             End::Reset => {
                 eprintln!("The guest has reset the machine; --reboots N follows N resets.");
                 return;
@@ -106,7 +110,7 @@ impl Report<'_> {
     /// The same for programs.
     pub fn to_json(&self) -> Value {
         json!({
-            "ok": matches!(self.end, End::Exit(0) | End::PowerOff),
+            "ok": matches!(self.end, End::Exit(0) | End::PowerOff | End::Saved),
             "ended": self.end.name(),
             "detail": self.end.detail(),
             "status": self.end.status(),
@@ -164,6 +168,7 @@ fn last_lines(text: &str) -> &str {
 const LAST_LINES: usize = 20;
 /// Even, like all statuses that are not a bare-metal guest's own.
 const STATUS_RESET: u8 = 4;
+const STATUS_SAVED: u8 = 6;
 /// As for SIGINT.
 const STATUS_QUIT: u8 = 130;
 
@@ -210,7 +215,7 @@ pub(super) mod tests {
     fn status_when_the_guest_is_not_heard_differs_from_any_of_its_own() {
         assert_eq!(End::Exit(0).status(), 1);
         let failed = End::Failed(anyhow::anyhow!("no"));
-        for end in [End::TimedOut, failed, End::Reset, End::Quit] {
+        for end in [End::TimedOut, failed, End::Reset, End::Quit, End::Saved] {
             assert!(end.status() != 0 && end.status() % 2 == 0, "{end:?}");
         }
         assert_eq!(End::PowerOff.status(), 0);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::cli::BootArgs;
+use super::args::BootArgs;
 use crate::linux::{self, Kernel};
 use crate::multiboot::Boot;
 use crate::vm::Vm;

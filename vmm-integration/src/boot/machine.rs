@@ -7,59 +7,115 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use vm_synic::Config;
 
-use crate::cli::{BootArgs, VmbusArg};
+use super::args::{BootArgs, RestoreArgs, VmbusArg};
+use crate::cli::{BackendArg, IrqchipArg, PolicyArg, RoleArg};
 use crate::devices::{Console, DebugExit, FwCfg, HypervTestdev, SerialPort};
+use crate::enlightenments::Enlightenments;
 use crate::linux::{self, Kernel};
 use crate::vm::{Vm, VmConfig};
 use crate::vmbus::{HEARTBEAT_PERIOD, VmbusHost};
 
 /// A VM with its devices.
 pub struct Machine {
+    pub config: MachineConfig,
     pub vm: Vm,
     pub com1: Arc<SerialPort>,
     pub vmbus: Option<Arc<VmbusHost>>,
 }
 
+/// What it is made of; a snapshot has it, too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MachineConfig {
+    vcpus: u32,
+    /// In MiB.
+    memory: u32,
+    role: RoleArg,
+    policy: PolicyArg,
+    backend: BackendArg,
+    irqchip: IrqchipArg,
+    enlightenments: Enlightenments,
+    vmbus: bool,
+    test_devices: bool,
+    /// Keep a timeline.
+    trace: bool,
+}
+
 impl Machine {
-    /// As the command line has it.
-    pub fn new(args: &BootArgs, kind: Kernel, console: Console) -> Result<Self> {
+    /// A machine that has just been turned on.
+    pub fn new(config: &MachineConfig, console: Console) -> Result<Self> {
         let mut vm = Vm::new(&VmConfig {
-            vcpus: args.vcpus,
-            memory_mib: args.memory,
-            synic: synic_config(args),
-            backend: args.backend.wish()?,
-            irqchip: args.irqchip.into(),
-            enlightenments: args.enlightenments,
+            vcpus: config.vcpus,
+            memory_mib: config.memory,
+            synic: config.synic(),
+            backend: config.backend.wish()?,
+            irqchip: config.irqchip.into(),
+            enlightenments: config.enlightenments,
         })?;
         let com1 = linux::add_devices(&mut vm, console);
-        if args.test_devices {
-            add_test_devices(&mut vm, args.vcpus)?;
+        if config.test_devices {
+            add_test_devices(&mut vm, config.vcpus)?;
         }
-        let has_vmbus = match args.vmbus {
-            VmbusArg::Auto => kind.is_linux(),
-            VmbusArg::On => true,
-            VmbusArg::Off => false,
-        };
-        let vmbus = has_vmbus.then(|| add_vmbus(&mut vm, HEARTBEAT_PERIOD));
-        let vmbus = vmbus.transpose()?;
-        Ok(Self { vm, com1, vmbus })
+        let vmbus = (config.vmbus).then(|| add_vmbus(&mut vm, HEARTBEAT_PERIOD));
+        let mut config = config.clone();
+        // Not another one when it is restored elsewhere.
+        config.backend = BackendArg::of(vm.backend(), config.role);
+        Ok(Self {
+            config,
+            vm,
+            com1,
+            vmbus: vmbus.transpose()?,
+        })
     }
 }
 
-fn synic_config(args: &BootArgs) -> Config {
-    let mut config = Config::new(args.vcpus);
-    config.role = args.role.into();
-    config.violations = args.policy.into();
-    if args.trace.is_some() {
-        config.timeline_depth = TIMELINE_DEPTH;
+impl MachineConfig {
+    /// As the command line has it.
+    pub fn new(args: &BootArgs, kind: Kernel) -> Self {
+        Self {
+            vcpus: args.vcpus,
+            memory: args.memory,
+            role: args.role,
+            policy: args.policy,
+            backend: args.backend,
+            irqchip: args.irqchip,
+            enlightenments: args.enlightenments,
+            vmbus: match args.vmbus {
+                VmbusArg::Auto => kind.is_linux(),
+                VmbusArg::On => true,
+                VmbusArg::Off => false,
+            },
+            test_devices: args.test_devices,
+            trace: args.run.trace.is_some(),
+        }
     }
-    if args.test_devices {
-        // A test expects that one message waits behind a full slot, and that the next is refused.
-        config.queue_depth = 1;
+
+    /// The same, as it is to be restored.
+    pub fn adapt(&mut self, args: &RestoreArgs) {
+        self.backend = args.backend.unwrap_or(self.backend);
+        self.trace = args.run.trace.is_some();
     }
-    config
+
+    /// Whether a snapshot would have all of it.
+    pub fn can_be_saved(&self) -> bool {
+        !self.test_devices
+    }
+
+    fn synic(&self) -> Config {
+        let mut config = Config::new(self.vcpus);
+        config.role = self.role.into();
+        config.violations = self.policy.into();
+        if self.trace {
+            config.timeline_depth = TIMELINE_DEPTH;
+        }
+        if self.test_devices {
+            // A test expects that one message waits behind a full slot, and that the next is refused.
+            config.queue_depth = 1;
+        }
+        config
+    }
 }
 
 /// Adds what bare-metal test images expect of QEMU.

@@ -11,6 +11,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
+use serde::Deserialize;
+use serde_json::Value;
 use vm_synic::VpIndex;
 
 use super::{PortDevice, PortWrite};
@@ -75,6 +78,17 @@ impl PortDevice for Cmos {
             self.index.store(index & 0x7f, Ordering::SeqCst);
         }
         PortWrite::Continue
+    }
+
+    /// The index; the time is the host's.
+    fn save(&self) -> Value {
+        self.index.load(Ordering::SeqCst).into()
+    }
+
+    fn restore(&self, state: &Value) -> Result<()> {
+        let index = u8::deserialize(state)?;
+        self.index.store(index & 0x7f, Ordering::SeqCst);
+        Ok(())
     }
 }
 

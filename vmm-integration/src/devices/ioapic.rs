@@ -9,6 +9,9 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard};
 
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use vm_synic::VpIndex;
 
 use super::MmioDevice;
@@ -31,6 +34,7 @@ pub struct IoApic {
     send: SendMsi,
 }
 
+#[derive(Serialize, Deserialize)]
 struct State {
     select: u8,
     id: u32,
@@ -85,6 +89,17 @@ impl MmioDevice for IoApic {
 
     fn reset(&self) {
         *self.lock() = State::new();
+    }
+
+    fn save(&self) -> Value {
+        json!(*self.lock())
+    }
+
+    fn restore(&self, state: &Value) -> Result<()> {
+        let mut state = State::deserialize(state)?;
+        state.pins.iter_mut().for_each(|pin| *pin &= !READ_ONLY);
+        *self.lock() = state;
+        Ok(())
     }
 }
 

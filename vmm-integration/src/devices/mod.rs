@@ -3,9 +3,12 @@
 
 //! Devices on I/O ports and in the memory space.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use vm_synic::VpIndex;
 
 pub(crate) mod cmos;
@@ -40,6 +43,17 @@ pub trait PortDevice: Send + Sync {
 
     /// The VM is reset; no vCPU runs.
     fn reset(&self) {}
+
+    /// What it has to say in a saved state; no vCPU runs.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes what it said.
+    fn restore(&self, state: &Value) -> Result<()> {
+        ensure!(state.is_null(), "the device has no state");
+        Ok(())
+    }
 }
 
 /// A device that a guest reaches by loads and stores, from any of its vCPUs at the same time.
@@ -54,6 +68,17 @@ pub trait MmioDevice: Send + Sync {
 
     /// The VM is reset; no vCPU runs.
     fn reset(&self) {}
+
+    /// What it has to say in a saved state; no vCPU runs.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes what it said.
+    fn restore(&self, state: &Value) -> Result<()> {
+        ensure!(state.is_null(), "the device has no state");
+        Ok(())
+    }
 }
 
 /// What follows from an OUT.
@@ -99,6 +124,27 @@ impl PortBus {
         self.0.iter().for_each(|(_, device)| device.reset());
     }
 
+    /// What each device has to say in a saved state.
+    pub fn save(&self) -> Saved {
+        self.by_place()
+            .map(|(place, device)| (place, device.save()))
+            .collect()
+    }
+
+    /// Devices at the same places take what those said.
+    pub fn restore(&self, saved: &Saved) -> Result<()> {
+        check_places(saved, self.by_place().map(|(place, _)| place))?;
+        self.by_place().try_for_each(|(place, device)| {
+            let state = saved.get(&place).unwrap_or(&Value::Null);
+            device.restore(state).with_context(|| format!("{place:?}"))
+        })
+    }
+
+    fn by_place(&self) -> impl Iterator<Item = (String, &dyn PortDevice)> {
+        let devices = self.0.iter();
+        devices.map(|(ports, device)| (format!("{:#x}", ports.start()), device.as_ref()))
+    }
+
     fn at(&self, port: u16) -> Option<&dyn PortDevice> {
         let found = self.0.iter().find(|(ports, _)| ports.contains(&port));
         found.map(|(_, device)| device.as_ref())
@@ -136,10 +182,41 @@ impl MmioBus {
         self.0.iter().for_each(|(_, device)| device.reset());
     }
 
+    /// What each device has to say in a saved state.
+    pub fn save(&self) -> Saved {
+        self.by_place()
+            .map(|(place, device)| (place, device.save()))
+            .collect()
+    }
+
+    /// Devices at the same places take what those said.
+    pub fn restore(&self, saved: &Saved) -> Result<()> {
+        check_places(saved, self.by_place().map(|(place, _)| place))?;
+        self.by_place().try_for_each(|(place, device)| {
+            let state = saved.get(&place).unwrap_or(&Value::Null);
+            device.restore(state).with_context(|| format!("{place:?}"))
+        })
+    }
+
+    fn by_place(&self) -> impl Iterator<Item = (String, &dyn MmioDevice)> {
+        let devices = self.0.iter();
+        devices.map(|(gpas, device)| (format!("{:#x}", gpas.start), device.as_ref()))
+    }
+
     fn at(&self, gpa: u64) -> Option<(u64, &dyn MmioDevice)> {
         let found = self.0.iter().find(|(gpas, _)| gpas.contains(&gpa));
         found.map(|(gpas, device)| (gpa - gpas.start, device.as_ref()))
     }
+}
+
+/// What devices have to say, by the first port or address of each.
+pub type Saved = BTreeMap<String, Value>;
+
+fn check_places(saved: &Saved, places: impl Iterator<Item = String>) -> Result<()> {
+    let places: BTreeSet<_> = places.collect();
+    let stray = saved.keys().find(|place| !places.contains(*place));
+    ensure!(stray.is_none(), "{stray:?}: there is no such device");
+    Ok(())
 }
 
 #[cfg(test)]

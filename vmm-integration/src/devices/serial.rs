@@ -7,6 +7,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use anyhow::{Result, anyhow};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use vm_superio::Trigger;
 use vm_superio::serial::{Serial, SerialEvents, SerialState};
 use vm_synic::VpIndex;
@@ -50,6 +53,18 @@ impl SerialPort {
         }
     }
 
+    fn set(&self, state: &SerialState) -> Result<()> {
+        let mut serial = self.lock();
+        let (interrupt, events) = (
+            Interrupt(serial.interrupt_evt().0.clone()),
+            self.room.clone(),
+        );
+        let console = serial.writer().clone();
+        let fresh = Serial::from_state(state, interrupt, events, console);
+        *serial = fresh.map_err(|e| anyhow!("{e:?}"))?;
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Serial<Interrupt, Room, Console>> {
         self.serial.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -74,17 +89,36 @@ impl PortDevice for SerialPort {
     }
 
     fn reset(&self) {
-        let mut serial = self.lock();
-        let state = SerialState::default();
-        let (interrupt, events) = (
-            Interrupt(serial.interrupt_evt().0.clone()),
-            self.room.clone(),
-        );
-        let console = serial.writer().clone();
-        if let Ok(fresh) = Serial::from_state(&state, interrupt, events, console) {
-            *serial = fresh;
-        }
+        // The one state that cannot be is a FIFO that is too long.
+        let _ = self.set(&SerialState::default());
     }
+
+    fn save(&self) -> Value {
+        json!(Saved(self.lock().state()))
+    }
+
+    fn restore(&self, state: &Value) -> Result<()> {
+        self.set(&Saved::deserialize(state)?.0)
+    }
+}
+
+/// The port's own state, with names in the file.
+#[derive(Serialize, Deserialize)]
+struct Saved(#[serde(with = "Registers")] SerialState);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SerialState")]
+struct Registers {
+    baud_divisor_low: u8,
+    baud_divisor_high: u8,
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    in_buffer: Vec<u8>,
 }
 
 fn register(port: u16) -> u8 {

@@ -92,7 +92,7 @@ pub struct LinuxArgs {
     /// Your initramfs, with synic-guest for its init; otherwise one is packed
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
-    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec and crash, by commas,
+    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec, crash and snapshot, by commas,
     /// or all
     #[arg(long, value_name = "LIST", default_value = "basic")]
     pub scenario: Scenarios,

@@ -28,6 +28,9 @@ impl Setting {
         Self::new("kvm", "split"),
     ];
 
+    /// Another backend after each snapshot of the guest, which only scenario snapshot takes.
+    pub const CHANGING: Self = Self::new("changing", "split");
+
     /// A backend with an irqchip.
     pub const fn new(backend: &'static str, irqchip: &'static str) -> Self {
         Self { backend, irqchip }
@@ -106,12 +109,11 @@ impl Job {
         words.extend(self.what.words());
         let seconds = self.timeout.as_secs();
         if self.what.takes_setting() {
-            for (option, value) in [
-                ("--backend", self.setting.backend),
-                ("--irqchip", self.setting.irqchip),
-            ] {
-                words.extend([option.into(), value.into()]);
-            }
+            words.extend(match self.setting {
+                Setting::CHANGING => vec!["--change-backend".into()],
+                Setting { backend, .. } => vec!["--backend".into(), backend.into()],
+            });
+            words.extend(["--irqchip".into(), self.setting.irqchip.into()]);
         }
         if self.what.takes_vcpus() {
             words.extend(["--vcpus".into(), self.vcpus.to_string().into()]);
@@ -179,6 +181,10 @@ impl What {
                     "--json".into(),
                     Word::Report,
                 ];
+                if *scenario == Scenario::Snapshot {
+                    // All of it is written and read each time.
+                    words.extend(["--memory".into(), "256".into()]);
+                }
                 if let Some(policy) = l1vh {
                     let policy = policy.to_string();
                     words.extend(["--role".into(), "l1vh".into()]);

@@ -199,6 +199,10 @@ fn quick(
         (Scenario::Reboot, split, 4),
         (Scenario::Kexec, full, 2),
         (Scenario::Crash, emulated, 2),
+        (Scenario::Snapshot, emulated, 2),
+        (Scenario::Snapshot, full, 2),
+        (Scenario::Snapshot, split, 1),
+        (Scenario::Snapshot, Setting::CHANGING, 2),
     ];
     let mut jobs = Vec::new();
     // So that they are all used, and neighbours differ.
@@ -278,7 +282,7 @@ mod tests {
         let settings: BTreeSet<_> = jobs.iter().map(|job| job.setting.to_string()).collect();
         let vcpus: BTreeSet<_> = jobs.iter().map(|job| job.vcpus).collect();
         let whats: Vec<_> = jobs.iter().map(|job| job.what.to_string()).collect();
-        assert_eq!(settings.len(), 3);
+        assert_eq!(settings.len(), 4);
         assert_eq!(vcpus, BTreeSet::from([1, 2, 4]));
         for name in kernels()
             .map(|kernel| kernel.name)
@@ -300,8 +304,8 @@ mod tests {
     fn linux_matrix_when_all_is_asked_for_is_kernels_times_scenarios_times_ways() {
         let scenarios = each(&Scenarios::All).unwrap();
         let jobs = linux_matrix(&kernels(), &scenarios, &Ways::all(None), guest).unwrap();
-        // Six scenarios in nine ways, and hotplug without those that have one vCPU.
-        assert_eq!(jobs.len(), 2 * (6 * 9 + 6));
+        // Seven scenarios in nine ways, and hotplug without those that have one vCPU.
+        assert_eq!(jobs.len(), 2 * (7 * 9 + 6));
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub struct LinuxArgs {
     /// the kernel and its initramfs in /kexec
     #[arg(long, value_name = "FILE")]
     pub initrd: PathBuf,
-    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec, crash and, as an L1VH,
-    /// mshv, by commas, or all
+    /// What the guest is to do: basic, echo, reload, hotplug, reboot, kexec, crash, snapshot
+    /// and, as an L1VH, mshv, by commas, or all
     #[arg(long, value_name = "LIST", default_value = "basic")]
     pub scenario: Scenarios,
     /// Number of vCPUs
@@ -47,6 +47,13 @@ pub struct LinuxArgs {
     pub policy: PolicyArg,
     #[command(flatten)]
     pub enlightenments: Enlightenments,
+    /// How often scenario snapshot saves the guest and restores it
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub snapshots: u32,
+    /// Have scenario snapshot change between the backends emulated and kvm-page each time
+    #[arg(long, conflicts_with = "backend")]
+    pub change_backend: bool,
     /// End each scenario, as a failure, after this many seconds
     #[arg(long, value_name = "S", default_value_t = 120)]
     #[arg(value_parser = value_parser!(u64).range(1..))]

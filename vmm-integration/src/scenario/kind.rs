@@ -28,12 +28,14 @@ pub enum Scenario {
     Kexec,
     /// Panic under traffic, and start a crash kernel.
     Crash,
+    /// Be saved in the middle of traffic, and restored by another process, again and again.
+    Snapshot,
     /// Use the device of the MSHV driver, where that is.
     Mshv,
 }
 
 impl Scenario {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Basic,
         Self::Echo,
         Self::Reload,
@@ -41,6 +43,7 @@ impl Scenario {
         Self::Reboot,
         Self::Kexec,
         Self::Crash,
+        Self::Snapshot,
         Self::Mshv,
     ];
 
@@ -86,6 +89,7 @@ impl fmt::Display for Scenario {
             Self::Reboot => "reboot",
             Self::Kexec => "kexec",
             Self::Crash => "crash",
+            Self::Snapshot => "snapshot",
             Self::Mshv => "mshv",
         })
     }
@@ -113,12 +117,17 @@ pub enum Scenarios {
 impl Scenarios {
     /// Those for a guest of this role, and those of "all" that it cannot have with so many vCPUs.
     pub fn for_guest(&self, role: Role, vcpus: u32) -> Result<(Vec<Scenario>, Vec<Scenario>)> {
-        let suits = |one: &Scenario| role == Role::L1vh || *one != Scenario::Mshv;
+        let suits = |one: &Scenario| match one {
+            Scenario::Mshv => role == Role::L1vh,
+            // A parent's partitions are not saved.
+            Scenario::Snapshot => role == Role::Guest,
+            _ => true,
+        };
         let can = |one: &Scenario| vcpus > 1 || *one != Scenario::Hotplug;
         match self {
             Self::All => Ok(Scenario::ALL.into_iter().filter(suits).partition(can)),
             Self::Named(named) if !named.iter().all(suits) => {
-                bail!("Scenario mshv needs --role l1vh")
+                bail!("Scenario mshv needs --role l1vh, and snapshot --role guest")
             }
             Self::Named(named) if named.iter().all(can) => Ok((named.clone(), Vec::new())),
             Self::Named(_) => bail!("Scenario hotplug needs --vcpus 2 or more"),
@@ -158,8 +167,8 @@ mod tests {
     fn for_guest_when_there_is_one_vcpu_leaves_hotplug_out_or_says_so() {
         let all = |vcpus| Scenarios::All.for_guest(Role::Guest, vcpus).unwrap();
         let (run, skipped) = all(1);
-        assert_eq!((run.len(), skipped), (6, vec![Scenario::Hotplug]));
-        assert_eq!(all(2).0.len(), 7);
+        assert_eq!((run.len(), skipped), (7, vec![Scenario::Hotplug]));
+        assert_eq!(all(2).0.len(), 8);
         let hotplug = Scenarios::Named(vec![Scenario::Hotplug]);
         assert!(hotplug.for_guest(Role::Guest, 1).is_err());
     }

@@ -16,7 +16,10 @@ mod kind;
 mod listener;
 mod ownership;
 mod play;
+mod played;
+mod relay;
 mod report;
+mod runner;
 
 use std::process::ExitCode;
 
@@ -26,7 +29,8 @@ pub use args::LinuxArgs;
 pub use kind::{Scenario, Scenarios};
 
 use crate::boot::{STATUS_TIMEOUT, write};
-use play::{Guest, Played};
+use play::Guest;
+use played::Played;
 
 /// Runs the scenarios one after the other, each in a VM of its own, and reports.
 pub fn run(args: &LinuxArgs) -> Result<ExitCode> {

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use vm_synic::{Config, Role, Snapshot};
+use vm_synic::{Config, Snapshot};
 
 use super::bell::Bell;
-use super::guest::GuestReport;
-use super::judge::Evidence;
 use super::listener::Listener;
+use super::played::{End, Played};
+use super::relay::Relay;
 use super::{LinuxArgs, Scenario};
 use crate::boot::{TIMELINE_DEPTH, add_vmbus};
 use crate::cli::RoleArg;
@@ -24,46 +23,13 @@ use crate::enlightenments::Timers;
 use crate::linux;
 use crate::multiboot::Boot;
 use crate::vm::{Stop, Vm, VmConfig};
-use crate::vmbus::{HEARTBEAT_PERIOD, VmbusReport};
+use crate::vmbus::HEARTBEAT_PERIOD;
 
 /// A guest that can be run in any scenario.
 pub struct Guest<'a> {
     args: &'a LinuxArgs,
     kernel: Vec<u8>,
     initrd: Vec<u8>,
-}
-
-/// A scenario that has ended.
-#[derive(Debug)]
-pub struct Played {
-    /// What was to be done.
-    pub scenario: Scenario,
-    /// What the guest is.
-    pub role: Role,
-    /// By how many vCPUs.
-    pub vcpus: u32,
-    /// Who had the SynIC.
-    pub backend: String,
-    /// What the guest says.
-    pub guest: GuestReport,
-    /// What VMBus's host side says.
-    pub vmbus: VmbusReport,
-    /// What the SynIC says.
-    pub synic: Snapshot,
-    /// Its timeline, if that was asked for.
-    pub trace: Option<Value>,
-    /// How long it took.
-    pub elapsed: Duration,
-    /// The end of what the guest wrote.
-    pub console: String,
-    end: End,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    PowerOff,
-    TimedOut { waiting_for: String },
-    Fault(String),
 }
 
 impl<'a> Guest<'a> {
@@ -79,6 +45,13 @@ impl<'a> Guest<'a> {
 
     /// Runs it in a new VM until it is off, cannot go on, or has had its time.
     pub fn play(&self, scenario: Scenario) -> Result<Played> {
+        match scenario {
+            Scenario::Snapshot => self.hand_on(),
+            _ => self.play_here(scenario),
+        }
+    }
+
+    fn play_here(&self, scenario: Scenario) -> Result<Played> {
         let listener = Listener::new();
         let console = Console::new(Some(Box::new(listener.clone())));
         let mut vm = self.machine(scenario)?;
@@ -112,6 +85,44 @@ impl<'a> Guest<'a> {
             trace: self.args.trace.is_some().then(|| manager.chrome_trace()),
             elapsed: start.elapsed(),
             console: console.tail(),
+            handovers: None,
+            end,
+        })
+    }
+
+    /// Runs it in one process after the other.
+    fn hand_on(&self) -> Result<Played> {
+        let (listener, start) = (Listener::new(), Instant::now());
+        let console = Console::new(Some(Box::new(listener.clone())));
+        let mut relay = Relay::new(self.args, listener.clone(), console.clone())?;
+        let arrived = relay.run(&self.options(Scenario::Snapshot, 1));
+        let fault = arrived.as_ref().err().map(|e| format!("{e:#}"));
+        let arrived = arrived.ok();
+        let (handovers, last) = arrived
+            .map(|arrived| (arrived.handovers, arrived.last))
+            .unzip();
+        let end = match (fault, &last) {
+            (Some(fault), _) => End::of_fault(fault),
+            (None, Some(last)) if last.ended == "poweroff" => End::PowerOff,
+            (None, last) => End::Fault(format!(
+                "The guest ended by {:?}",
+                last.as_ref().map(|l| &l.ended)
+            )),
+        };
+        let backend = last.as_ref().map(|last| last.backend.clone());
+        let (vmbus, synic) = last.map(|last| (last.vmbus, last.synic)).unzip();
+        Ok(Played {
+            scenario: Scenario::Snapshot,
+            role: self.args.role.into(),
+            vcpus: self.args.vcpus,
+            backend: backend.unwrap_or_else(|| format!("{:?}", self.args.backend)),
+            guest: listener.report(),
+            vmbus: vmbus.unwrap_or_default(),
+            synic: synic.unwrap_or(Snapshot { vps: Vec::new() }),
+            trace: None,
+            elapsed: start.elapsed(),
+            console: console.tail(),
+            handovers,
             end,
         })
     }
@@ -181,8 +192,12 @@ impl<'a> Guest<'a> {
             .with_context(|| format!("Cannot load {kernel}"))
     }
 
-    /// The guest gives up a little earlier than the host, because it can say why.
     fn cmdline(&self, scenario: Scenario, number: u32) -> String {
+        format!("{} {}", linux::CMDLINE, self.options(scenario, number))
+    }
+
+    /// The guest gives up a little earlier than the host, because it can say why.
+    fn options(&self, scenario: Scenario, number: u32) -> String {
         let timeout = self.args.timeout.saturating_sub(GRACE).max(GRACE);
         let mut special = String::new();
         if scenario == Scenario::Crash {
@@ -191,57 +206,11 @@ impl<'a> Guest<'a> {
         if self.args.role == RoleArg::L1vh {
             special += " synic.role=l1vh";
         }
-        let (console, more) = (linux::CMDLINE, &self.args.cmdline);
+        let more = &self.args.cmdline;
         format!(
-            "{console} {LOG} synic.scenario={scenario} synic.boot={number} \
+            "{LOG} synic.scenario={scenario} synic.boot={number} \
              synic.timeout={timeout} {special} {more}"
         )
-    }
-}
-
-impl Played {
-    /// What went wrong.
-    pub fn faults(&self) -> Vec<String> {
-        let end = match &self.end {
-            End::PowerOff => {
-                return Evidence {
-                    scenario: self.scenario,
-                    role: self.role,
-                    vcpus: self.vcpus,
-                    guest: &self.guest,
-                    vmbus: &self.vmbus,
-                    synic: &self.synic,
-                }
-                .faults();
-            }
-            End::TimedOut { waiting_for } => format!("Timeout while waiting for {waiting_for}"),
-            End::Fault(fault) => fault.clone(),
-        };
-        // The end explains all that is missing.
-        let failures = self.guest.failures.iter().cloned();
-        failures.chain([end]).collect()
-    }
-
-    /// Whether nothing went wrong.
-    pub fn is_ok(&self) -> bool {
-        self.faults().is_empty()
-    }
-
-    /// Whether the guest has not come to its end.
-    pub fn timed_out(&self) -> bool {
-        matches!(self.end, End::TimedOut { .. })
-    }
-}
-
-impl End {
-    fn of(stop: Stop) -> Self {
-        match stop {
-            Stop::PowerOff => Self::PowerOff,
-            Stop::Reset => Self::Fault("The guest has reset the machine unexpectedly".into()),
-            Stop::TripleFault(vp) => Self::Fault(format!("{vp} took a triple fault")),
-            Stop::Exit(value) => Self::Fault(format!("The guest ended with status {value}")),
-            Stop::Failed(e) => Self::Fault(format!("{e:#}")),
-        }
     }
 }
 
@@ -291,17 +260,5 @@ mod tests {
         assert!(message("synic.boot=2").contains("no option synic.boot;"));
         assert!(message("synic.cycles=few").contains("not \"few\""));
         assert!(message("synic.cycles").contains("not \"\""));
-    }
-
-    #[test]
-    fn end_when_the_guest_did_not_power_off_is_a_fault() {
-        assert_eq!(End::of(Stop::PowerOff), End::PowerOff);
-        for stop in [
-            Stop::Reset,
-            Stop::Exit(0),
-            Stop::TripleFault(vm_synic::VpIndex::new(1)),
-        ] {
-            assert!(matches!(End::of(stop), End::Fault(_)));
-        }
     }
 }

@@ -9,7 +9,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::guest::{Boot, Echo, MshvReloads};
-use super::play::Played;
+use super::played::Played;
+use super::relay::Handovers;
 use super::{LinuxArgs, Scenario};
 use crate::backend::Irqchip;
 
@@ -21,6 +22,9 @@ pub fn text(played: &Played) -> String {
         text += &of_boot(boot);
     }
     text += &of_host(played);
+    if let Some(handovers) = &played.handovers {
+        text += &of_handovers(handovers);
+    }
     for fault in &faults {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  FAILED: {fault}");
@@ -62,6 +66,7 @@ fn one_json(played: &Played) -> Value {
             "packets_per_second": rates.packets_per_second,
             "exits_per_packet": rates.exits_per_packet,
         })).collect::<Vec<_>>(),
+        "handovers": played.handovers,
         "guest": played.guest,
         "vmbus": played.vmbus,
         "synic": played.synic.to_json(),
@@ -143,6 +148,17 @@ fn of_host(played: &Played) -> String {
         heartbeat.sent,
         heartbeat.answered,
         heartbeat.last_sequence,
+    )
+}
+
+fn of_handovers(handovers: &Handovers) -> String {
+    format!(
+        "\n  saved and restored {} times ({}): {:.1} s to save, {:.1} s to go on, {} MiB",
+        handovers.count,
+        handovers.backends.join(", "),
+        handovers.seconds_to_save,
+        handovers.seconds_to_go_on,
+        handovers.file_bytes >> 20,
     )
 }
 

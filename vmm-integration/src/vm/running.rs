@@ -48,6 +48,8 @@ impl RunningVm {
         let (sender, stops) = mpsc::channel();
         vm.shared.stopping.store(false, Ordering::SeqCst);
         let manager = &vm.shared.manager;
+        // After a save or a restore; otherwise there is nothing to resume.
+        manager.resume();
         let events = match manager.events() {
             Ok(events) => Some(EventLoop::start(manager, events)?),
             Err(Error::EventsTaken) => None,

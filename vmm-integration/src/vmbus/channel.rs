@@ -3,6 +3,7 @@
 
 //! A channel, from its offer to its end.
 
+use serde::{Deserialize, Serialize};
 use vm_memory::GuestAddress;
 use vm_synic::{EventFlag, SintAddr, SintIndex, VpIndex};
 
@@ -13,6 +14,10 @@ use super::report::{Mistake, VmbusReport};
 use super::ring::{Incoming, Outgoing, Released, Written};
 use super::signal::{Signal, Wiring, connection};
 use crate::memory::Memory;
+
+mod saved;
+
+pub use saved::SavedChannel;
 
 /// What channels share.
 pub struct Bus {
@@ -27,7 +32,7 @@ pub struct Bus {
 }
 
 /// What a channel is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The heartbeat device.
     Heartbeat,
@@ -57,6 +62,7 @@ struct Open {
     signal: Signal,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Device {
     Heartbeat(Heartbeat),
     Echo(Echo),
@@ -259,6 +265,8 @@ impl Open {
 pub struct Rings {
     incoming: Incoming,
     outgoing: Outgoing,
+    /// The page at which the outgoing one begins.
+    offset: u32,
     /// The guest must be signalled.
     signal: bool,
 }
@@ -266,12 +274,13 @@ pub struct Rings {
 impl Rings {
     /// The guest's ring takes the pages up to `offset`, ours the others.
     fn open(memory: &Memory, pages: &[GuestAddress], offset: u32) -> Result<Self, Mistake> {
-        let offset = usize::try_from(offset).map_err(|_| Mistake::BadRings)?;
-        let halves = pages.split_at_checked(offset);
+        let first = usize::try_from(offset).map_err(|_| Mistake::BadRings)?;
+        let halves = pages.split_at_checked(first);
         let (incoming, outgoing) = halves.ok_or(Mistake::BadRings)?;
         Ok(Self {
             incoming: Incoming::open(memory.clone(), incoming)?,
             outgoing: Outgoing::open(memory.clone(), outgoing)?,
+            offset,
             signal: false,
         })
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use vm_synic::{PortBusy, VpIndex};
 
 use super::channel::{Bus, Channel, Kind, Served};
@@ -16,6 +17,9 @@ use super::signal::Wiring;
 use crate::memory::Memory;
 
 mod requests;
+mod saved;
+
+pub use saved::SavedBus;
 
 /// A guest's connection to the bus, or the lack of one.
 pub struct Connection {
@@ -29,7 +33,7 @@ pub struct Connection {
 }
 
 /// What guest and host have agreed on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Contact {
     version: Version,
     /// The guest has asked for offers.

@@ -5,12 +5,14 @@
 //!
 //! A packet is {u32 1, u32 bytes of data} and the data; without data it ends its direction.
 
+use serde::{Deserialize, Serialize};
+
 use super::channel::{Rings, Served};
 use super::report::{EchoReport, Mistake};
 use super::ring::Written;
 
 /// The service, for one socket.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
     /// An echo that the guest's ring had no room for.
     unsent: Option<Vec<u8>>,

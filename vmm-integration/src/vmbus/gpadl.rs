@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend};
 
 use super::protocol::{Frames, GpadlHeader};
@@ -44,6 +45,15 @@ pub struct Spoilt {
     pub relid: Option<u32>,
     /// Why.
     pub mistake: Mistake,
+}
+
+/// One of them in a saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedGpadl {
+    handle: u32,
+    relid: u32,
+    pages: Vec<u64>,
+    total: usize,
 }
 
 impl Gpadls {
@@ -120,6 +130,49 @@ impl Gpadls {
         self.pages = self.by_handle.values().map(|gpadl| gpadl.total).sum();
     }
 
+    /// All of them, for a saved state.
+    pub fn save(&self) -> Vec<SavedGpadl> {
+        let all = self.by_handle.iter();
+        all.map(|(handle, gpadl)| SavedGpadl {
+            handle: *handle,
+            relid: gpadl.relid,
+            pages: gpadl.pages.iter().map(|page| page.raw_value()).collect(),
+            total: gpadl.total,
+        })
+        .collect()
+    }
+
+    /// Takes them from a saved state, in place of what there is; or which is wrong, and why.
+    pub fn restore(&mut self, saved: &[SavedGpadl]) -> Result<(), (usize, Mistake)> {
+        self.clear();
+        for (index, saved) in saved.iter().enumerate() {
+            self.add(saved).map_err(|mistake| (index, mistake))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, saved: &SavedGpadl) -> Result<(), Mistake> {
+        let is_full = self.by_handle.len() >= MAX_GPADLS
+            || self.pages.saturating_add(saved.total) > MAX_PAGES;
+        if is_full {
+            return Err(Mistake::TooManyGpadls);
+        }
+        let pages: Option<Vec<_>> = (saved.pages.iter())
+            .map(|page| page_of(&self.memory, page / PAGE).filter(|_| page % PAGE == 0))
+            .collect();
+        let pages = pages.filter(|pages| pages.len() <= saved.total);
+        let gpadl = Gpadl {
+            relid: saved.relid,
+            pages: pages.ok_or(Mistake::BadGpadl)?,
+            total: saved.total,
+        };
+        self.pages += saved.total;
+        match self.by_handle.insert(saved.handle, gpadl) {
+            Some(_) => Err(Mistake::BadGpadl),
+            None => Ok(()),
+        }
+    }
+
     /// The connection is gone.
     pub fn clear(&mut self) {
         self.by_handle.clear();
@@ -133,13 +186,9 @@ impl Gpadl {
         if frames.len() > self.total - self.pages.len() {
             return false;
         }
-        let page = |frame: u64| {
-            let page = GuestAddress(frame.checked_mul(PAGE)?);
-            let last = page.checked_add(PAGE - 1)?;
-            (memory.address_in_range(page) && memory.address_in_range(last)).then_some(page)
-        };
         let before = self.pages.len();
-        self.pages.extend(frames.iter().map_while(page));
+        let pages = frames.iter().map_while(|frame| page_of(memory, frame));
+        self.pages.extend(pages);
         self.pages.len() - before == frames.len()
     }
 
@@ -149,6 +198,13 @@ impl Gpadl {
 }
 
 /// How many pages a GPADL has, if it is one range that says so twice.
+/// The page of a frame, if it is RAM.
+fn page_of(memory: &Memory, frame: u64) -> Option<GuestAddress> {
+    let page = GuestAddress(frame.checked_mul(PAGE)?);
+    let last = page.checked_add(PAGE - 1)?;
+    (memory.address_in_range(page) && memory.address_in_range(last)).then_some(page)
+}
+
 fn page_count(header: &GpadlHeader<'_>) -> Result<usize, Mistake> {
     let bytes = u64::from(header.byte_offset) + u64::from(header.byte_count);
     let pages = bytes.div_ceil(PAGE);

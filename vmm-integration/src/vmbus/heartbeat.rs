@@ -10,12 +10,14 @@
 //! versions, u32, {u16 major, u16 minor} each}. Then a heartbeat is {u64 sequence, 32 bytes}, and
 //! its answer has the next number (Linux `heartbeat_onchannelcallback`).
 
+use serde::{Deserialize, Serialize};
+
 use super::channel::{Bus, Rings, Served};
 use super::report::{HeartbeatReport, Mistake};
 use super::ring::Written;
 
 /// The device, of one opening of its channel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Both sides speak the same version.
     agreed: bool,

@@ -55,6 +55,7 @@ use protocol::{MESSAGE_CONNECTION, OLD_MESSAGE_CONNECTION};
 use signal::Wiring;
 use worker::Worker;
 
+pub use connection::SavedBus;
 pub use report::{ChannelReport, EchoReport, HeartbeatReport, MessageReport, Mistake, VmbusReport};
 pub use signal::BusHost;
 
@@ -106,10 +107,30 @@ impl VmbusHost {
         lock(&self.connection).report().clone()
     }
 
+    /// Has the bus stand still as long as the value exists: neither it nor the guest's RAM is touched.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen(lock(&self.connection))
+    }
+
+    /// Takes a bus that was saved, in place of what there is; the guest's RAM is there already.
+    pub fn restore(&self, saved: &SavedBus) -> Result<()> {
+        lock(&self.connection).restore(saved)
+    }
+
     /// Takes the heartbeat away from the guest and offers it anew when the guest has let go. False:
     /// it is not there now.
     pub fn rescind_and_reoffer(&self) -> bool {
         lock(&self.connection).rescind_and_reoffer()
+    }
+}
+
+/// A bus that stands still. Its vCPUs have been stopped, or they wait.
+pub struct Frozen<'a>(MutexGuard<'a, Connection>);
+
+impl Frozen<'_> {
+    /// The bus as a value.
+    pub fn save(&self) -> SavedBus {
+        self.0.save()
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use vm_synic::{Message, PostError, SintAddr, SintIndex, VpIndex};
 
 use super::protocol::HostMessage;
@@ -16,6 +17,13 @@ use crate::vm::Manager;
 pub struct Outbox {
     manager: Arc<Manager>,
     target: SintAddr,
+    waiting: VecDeque<Message>,
+}
+
+/// Those in a saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedOutbox {
+    target_vp: VpIndex,
     waiting: VecDeque<Message>,
 }
 
@@ -33,6 +41,20 @@ impl Outbox {
     pub fn restart(&mut self, vp: VpIndex, report: &mut MessageReport) {
         self.clear(report);
         self.target = SintAddr::new(vp, SintIndex::VMBUS);
+    }
+
+    /// As it is, for a saved state.
+    pub fn save(&self) -> SavedOutbox {
+        SavedOutbox {
+            target_vp: self.target.vp,
+            waiting: self.waiting.clone(),
+        }
+    }
+
+    /// As it was.
+    pub fn restore(&mut self, saved: &SavedOutbox) {
+        self.target = SintAddr::new(saved.target_vp, SintIndex::VMBUS);
+        self.waiting = saved.waiting.clone();
     }
 
     /// Drops what waits.

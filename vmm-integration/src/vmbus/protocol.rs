@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 mod guest;
 mod host;
 
@@ -16,7 +18,7 @@ pub use guest::{Frames, GpadlHeader, GuestMessage, OpenChannel};
 pub use host::{HostMessage, Offer, Status};
 
 /// A GUID as it is on the wire.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guid(pub [u8; 16]);
 
 impl Guid {
@@ -32,7 +34,7 @@ impl Guid {
 }
 
 /// The two ends of a Hyper-V socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// The guest's end.
     pub endpoint: Guid,
@@ -41,7 +43,7 @@ pub struct Socket {
 }
 
 /// A protocol version: major in the high half, minor in the low one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u32);
 
 impl Version {

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counts since the host was made; a guest that reconnects goes on with them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmbusReport {
     /// `INITIATE_CONTACT` messages, one for each version that a guest tries.
     pub contacts: u64,
@@ -40,7 +40,7 @@ impl VmbusReport {
 }
 
 /// What became of channels.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelReport {
     /// `OFFERCHANNEL` messages.
     pub offered: u64,
@@ -59,7 +59,7 @@ pub struct ChannelReport {
 }
 
 /// Messages of either direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageReport {
     /// Posted by the guest, good or bad.
     pub received: u64,
@@ -76,7 +76,7 @@ pub struct MessageReport {
 }
 
 /// The heartbeat device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatReport {
     /// Version negotiations that ended well.
     pub negotiated: u64,
@@ -91,7 +91,7 @@ pub struct HeartbeatReport {
 }
 
 /// The echo service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EchoReport {
     /// Sockets that were connected.
     pub connections: u64,
@@ -114,7 +114,9 @@ pub struct EchoReport {
 }
 
 /// What a guest does wrong, or asks too much of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, thiserror::Error)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mistake {
     /// A message ends before its layout does.

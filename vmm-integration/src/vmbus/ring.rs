@@ -61,6 +61,18 @@ impl Incoming {
         })
     }
 
+    /// Where the next packet begins, for a saved state.
+    pub fn position(&self) -> u32 {
+        self.read
+    }
+
+    /// Goes on there.
+    pub fn set_position(&mut self, read: u32) -> Result<(), Mistake> {
+        self.read = self.ring.index(read)?;
+        self.released = self.read;
+        Ok(())
+    }
+
     /// Begins to read: the guest need not signal for now.
     pub fn mask(&self) -> Result<(), Mistake> {
         // Relaxed: a signal too many does no harm.
@@ -158,6 +170,19 @@ impl Outgoing {
             write,
             waits: false,
         })
+    }
+
+    /// Where the next packet will begin, and whether the guest was asked to signal when there is room,
+    /// for a saved state.
+    pub fn position(&self) -> (u32, bool) {
+        (self.write, self.waits)
+    }
+
+    /// Goes on there.
+    pub fn set_position(&mut self, (write, waits): (u32, bool)) -> Result<(), Mistake> {
+        self.write = self.ring.index(write)?;
+        self.waits = waits;
+        Ok(())
     }
 
     /// Whether a packet with so many bytes of payload fits when the ring is empty.

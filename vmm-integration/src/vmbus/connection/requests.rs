@@ -188,6 +188,6 @@ const ECHO_SERVICE: Guid = Guid::new(
     [0xbd, 0x58, 0x64, 0x00, 0x6a, 0x79, 0x86, 0xd3],
 );
 /// Event flags end here; 0 is the bus's own.
-const MAX_RELID: u32 = 2047;
+pub(super) const MAX_RELID: u32 = 2047;
 /// The heartbeat, and sockets.
-const MAX_CHANNELS: usize = 65;
+pub(super) const MAX_CHANNELS: usize = 65;

@@ -45,7 +45,11 @@ impl Ring {
 
     /// Reads an index, which must be one.
     pub fn load_index(&self, field: u64) -> Result<u32, Mistake> {
-        let index = self.load(field)?;
+        self.index(self.load(field)?)
+    }
+
+    /// A number that must be an index.
+    pub fn index(&self, index: u32) -> Result<u32, Mistake> {
         let is_sane = index < self.size && index % 8 == 0;
         is_sane.then_some(index).ok_or(Mistake::CorruptRing)
     }
