@@ -63,5 +63,5 @@ fn listen() -> Result<Arc<AtomicBool>> {
 }
 
 /// Packets, after which both rings of a connection are empty for a moment.
-const BATCH: u64 = 512;
-const LOOK: Duration = Duration::from_millis(100);
+const BATCH: u64 = 128;
+const LOOK: Duration = Duration::from_millis(50);

@@ -92,6 +92,23 @@ impl MachineConfig {
         }
     }
 
+    /// A small one, without VMBus.
+    #[cfg(test)]
+    pub fn small(backend: BackendArg) -> Self {
+        Self {
+            vcpus: 2,
+            memory: 16,
+            role: RoleArg::Guest,
+            policy: PolicyArg::Observe,
+            backend,
+            irqchip: IrqchipArg::Split,
+            enlightenments: Enlightenments::default(),
+            vmbus: false,
+            test_devices: false,
+            trace: false,
+        }
+    }
+
     /// The same, as it is to be restored.
     pub fn adapt(&mut self, args: &RestoreArgs) {
         self.backend = args.backend.unwrap_or(self.backend);

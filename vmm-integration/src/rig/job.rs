@@ -183,7 +183,7 @@ impl What {
                 ];
                 if *scenario == Scenario::Snapshot {
                     // All of it is written and read each time.
-                    words.extend(["--memory".into(), "256".into()]);
+                    words.extend(["--memory".into(), "160".into()]);
                 }
                 if let Some(policy) = l1vh {
                     let policy = policy.to_string();

@@ -243,7 +243,7 @@ pub const TIMEOUT: &str = "Timeout";
 const STATUS_OFF: i32 = 0;
 const STATUS_SAVED: i32 = 6;
 /// Reports of traffic, after which the guest is saved.
-const PARTS: u32 = 3;
+const PARTS: u32 = 2;
 const LOOK: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(20);
 

@@ -4,7 +4,9 @@
 //! RAM in a file, whose pages of zeros take no room.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 
 use anyhow::Result;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -31,18 +33,41 @@ pub fn write(file: &mut File, memory: &Memory) -> Result<()> {
     Ok(file.set_len(start + size(memory))?)
 }
 
-/// Reads it back into RAM that is all zeros.
+/// Reads it back, from the file's position to its end, into RAM that is all zeros.
 pub fn read(file: &mut File, memory: &Memory) -> Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    for at in (0..size(memory)).step_by(CHUNK) {
-        let chunk = chunk(&mut buffer, at, memory);
-        file.read_exact(chunk)?;
-        for pages in runs(chunk) {
-            let to = GuestAddress(at + pages.start as u64);
-            memory.write_slice(chunk.get(pages).unwrap_or_default(), to)?;
-        }
+    let start = file.stream_position()?;
+    let mut at = start;
+    while let Some(data) = next_data(file, at)? {
+        file.seek(SeekFrom::Start(data.start))?;
+        let (to, length) = (GuestAddress(data.start - start), data.end - data.start);
+        memory.read_exact_volatile_from(to, file, usize::try_from(length)?)?;
+        at = data.end;
     }
     Ok(())
+}
+
+/// What the file has from a place on that is no hole.
+fn next_data(file: &File, from: u64) -> io::Result<Option<Range<u64>>> {
+    let Some(start) = seek(file, from, libc::SEEK_DATA)? else {
+        return Ok(None);
+    };
+    // There is one at the end at the latest.
+    let end = seek(file, start, libc::SEEK_HOLE)?;
+    Ok(end.map(|end| start..end))
+}
+
+/// `None`: there is nothing of that kind up to the end.
+fn seek(file: &File, from: u64, whence: i32) -> io::Result<Option<u64>> {
+    let from = i64::try_from(from).map_err(io::Error::other)?;
+    // SAFETY: the call has no memory argument, and the descriptor is open.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            e => Err(e),
+        },
+    }
 }
 
 /// As much of the buffer as there is RAM from `at`.
@@ -53,8 +78,8 @@ fn chunk<'a>(buffer: &'a mut [u8], at: u64, memory: &Memory) -> &'a mut [u8] {
 }
 
 /// Ranges of whole pages that are not all zeros.
-fn runs(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+fn runs(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
     for (number, page) in bytes.chunks(PAGE).enumerate() {
         let start = number * PAGE;
         if is_zero(page) {

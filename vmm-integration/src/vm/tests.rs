@@ -176,14 +176,14 @@ pub fn vm_with(code: &[u8]) -> Option<Vm> {
     Some(vm)
 }
 
-fn image(code: &[u8]) -> Vec<u8> {
+pub fn image(code: &[u8]) -> Vec<u8> {
     let header = [0x1bad_b002u32, 0, 0x1bad_b002u32.wrapping_neg()];
     let mut contents: Vec<u8> = header.iter().flat_map(|w| w.to_le_bytes()).collect();
     contents.extend_from_slice(code);
     elf(1, BASE, BASE + 12, &contents, 0x1000)
 }
 
-fn boot(image: &[u8]) -> Boot<'_> {
+pub fn boot(image: &[u8]) -> Boot<'_> {
     Boot {
         image,
         cmdline: "test",
@@ -191,7 +191,7 @@ fn boot(image: &[u8]) -> Boot<'_> {
     }
 }
 
-fn has_kvm() -> bool {
+pub fn has_kvm() -> bool {
     let kvm = open_kvm();
     if let Err(e) = &kvm {
         // Not eprintln!, which the test harness captures.

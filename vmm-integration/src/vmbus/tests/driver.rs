@@ -16,7 +16,7 @@ use vmm_sys_util::epoll::Epoll;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::ring::GuestRing;
-use crate::vmbus::connection::Connection;
+use crate::vmbus::connection::{Connection, SavedBus};
 use crate::vmbus::report::{Mistake, VmbusReport};
 use crate::vmbus::signal::{BusHost, Wiring};
 use crate::vmbus::worker::{self, Worker};
@@ -61,11 +61,13 @@ impl Bench {
 
     /// The same, with a SynIC that lets so many messages wait.
     pub fn with_queue_depth(queue_depth: u16) -> Self {
-        let config = Config {
-            queue_depth,
-            ..Config::new(2)
-        };
-        let vm = MockVm::new(config, 2);
+        let vm = MockVm::new(config(queue_depth), 2);
+        let kernels = [0, 1].map(|vp| kernel(&vm, vp));
+        Self::on(vm, kernels)
+    }
+
+    /// A bus on a VM whose guest is there already.
+    fn on(vm: MockVm, [guest, second]: [Kernel; 2]) -> Self {
         let host = Arc::new(TestHost::default());
         let epoll = Arc::new(Epoll::new().unwrap());
         let bell = Arc::new(watched_eventfd(&epoll, worker::BELL).unwrap());
@@ -78,14 +80,43 @@ impl Bench {
         let connection = Arc::new(Mutex::new(connection));
         ring_when_writable(&*host, bell.clone());
         Self {
-            guest: kernel(&vm, 0),
-            second: kernel(&vm, 1),
+            guest,
+            second,
             worker: Worker::new(connection.clone(), epoll, bell),
             _ports: listen(&vm.manager, &connection).unwrap(),
             vm,
             connection,
             host,
         }
+    }
+
+    /// The same guest on another bus and another manager, as after a snapshot. The old ones' ends of all
+    /// that they share are lost.
+    pub fn moved(self) -> Self {
+        let saved = self.saved();
+        self.vm.manager.pause();
+        let state = self.vm.manager.save().unwrap();
+        let vm = self.vm.successor(config(64));
+        vm.manager.restore(&state).unwrap();
+        let kernels = [self.guest, self.second].map(|guest| guest.under(vm.manager.clone()));
+        let bench = Self::on(vm, kernels);
+        bench.restore(&saved).unwrap();
+        assert_eq!(bench.saved(), saved);
+        bench.vm.manager.resume();
+        for vp in [0, 1].map(VpIndex::new) {
+            bench.vm.manager.pre_run(vp);
+        }
+        bench
+    }
+
+    /// The bus in a saved state.
+    pub fn saved(&self) -> SavedBus {
+        lock(&self.connection).save()
+    }
+
+    /// Puts one back.
+    pub fn restore(&self, saved: &SavedBus) -> Result<()> {
+        lock(&self.connection).restore(saved)
     }
 
     /// Connected by a version, with no offers yet.
@@ -227,6 +258,13 @@ pub struct Link {
     pub connection: u32,
     pub upstream: GuestRing,
     pub downstream: GuestRing,
+}
+
+fn config(queue_depth: u16) -> Config {
+    Config {
+        queue_depth,
+        ..Config::new(2)
+    }
 }
 
 fn kernel(vm: &MockVm, vp: u32) -> Kernel {

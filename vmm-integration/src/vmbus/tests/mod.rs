@@ -10,5 +10,6 @@ mod heartbeat;
 mod hostile;
 mod messages;
 mod ring;
+mod saved;
 mod socket;
 mod thread;

@@ -10,7 +10,7 @@ use crate::vmbus::report::Mistake;
 const PORT: u32 = 1025;
 
 /// A socket that is connected, as `hvs_open_connection` leaves it.
-fn connected() -> (Bench, Link) {
+pub fn connected() -> (Bench, Link) {
     let mut bench = Bench::offered();
     let relid = bench.connect_socket(PORT);
     let link = bench.open(relid, 0);
@@ -19,14 +19,14 @@ fn connected() -> (Bench, Link) {
     (bench, link)
 }
 
-fn packet(data: &[u8]) -> Vec<u8> {
+pub fn packet(data: &[u8]) -> Vec<u8> {
     let mut packet = bytes(&[1, data.len() as u32]);
     packet.extend(data);
     packet
 }
 
 /// A payload that tells its number and its length.
-fn data(number: u32) -> Vec<u8> {
+pub fn data(number: u32) -> Vec<u8> {
     let length = number.wrapping_mul(2_654_435_761) % 61 + 1;
     (0..length)
         .map(|i| (number.wrapping_add(i) % 251) as u8)
