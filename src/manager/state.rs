@@ -4,12 +4,14 @@
 //! The manager as a value, and for the eye.
 
 use super::SynicManager;
-use crate::abi::VpIndex;
+use crate::abi::{Bank, VpIndex};
 use crate::error::Error;
 use crate::observe::{Snapshot, TimelineEvent};
+use crate::ownership::SynicView;
 use crate::page::GuestSpace;
 use crate::state::{STATE_VERSION, State};
 use crate::sync::lock;
+use crate::synic::Synic;
 use crate::vp::Vp;
 
 impl<AS: GuestSpace> SynicManager<AS> {
@@ -50,6 +52,21 @@ impl<AS: GuestSpace> SynicManager<AS> {
             self.reset();
         }
         restored
+    }
+
+    /// For a backend, before [`save`](Self::save): notes the registers of a VP's SynIC, where the hypervisor
+    /// has them ([`of_partition`](Self::of_partition)).
+    pub fn hold_registers(&self, vp: VpIndex, view: &SynicView) {
+        let synic = self.vp(vp).and_then(|vp| vp.synic(Bank::Plain));
+        if let Some(synic) = synic.filter(|_| !self.has_registers()) {
+            synic.hold(view);
+        }
+    }
+
+    /// For a backend, after [`restore`](Self::restore): those that the hypervisor is to be given.
+    pub fn held_registers(&self, vp: VpIndex) -> SynicView {
+        let synic = self.vp(vp).and_then(|vp| vp.synic(Bank::Plain));
+        synic.map(Synic::view).unwrap_or_default()
     }
 
     /// For a backend, before [`save`](Self::save): notes GUEST_OS_ID and HYPERCALL, where the

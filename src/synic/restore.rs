@@ -12,6 +12,7 @@ use crate::delivery::queue::SintQueue;
 use crate::delivery::rings::Ring;
 use crate::error::Error;
 use crate::observe::{COUNT_MAX, SintCounters};
+use crate::ownership::SynicView;
 use crate::page::{GuestPage, GuestSpace};
 use crate::state::{QueueState, RingState, SynicState, TimerState};
 use crate::stimer::Timers;
@@ -46,21 +47,25 @@ impl<AS: GuestSpace> Synic<AS> {
             timers.hand_over();
         }
         let rings = checked_rings(rings, &counters)?;
+        if self.is_direct && !rings.is_empty() {
+            return refuse(
+                "rings",
+                "here the hypervisor has them, and cannot be told where they are",
+            );
+        }
         let message_page = map("simp", *simp, space)?;
         let event_page = map("siefp", *siefp, space)?;
         let ring_page = map("sirbp", *sirbp, space)?;
 
-        for (register, value) in [
-            (&self.scontrol, scontrol),
-            (&self.siefp, siefp),
-            (&self.simp, simp),
-            (&self.sirbp, sirbp),
-        ] {
-            register.store(*value, Ordering::Release);
-        }
-        for (sint, value) in sints.iter() {
-            self.sints[sint].store(*value, Ordering::Release);
-            self.interrupts[sint].set(counters[sint].interrupts);
+        self.hold(&SynicView {
+            scontrol: *scontrol,
+            simp: *simp,
+            siefp: *siefp,
+            sirbp: *sirbp,
+            sints: sints.into_array(),
+        });
+        for (sint, interrupts) in self.interrupts.iter() {
+            interrupts.set(counters[sint].interrupts);
         }
         let mut messages = lock(&self.messages);
         messages.page = message_page;
@@ -74,6 +79,23 @@ impl<AS: GuestSpace> Synic<AS> {
         lock(&self.rings).restore(ring_page, *rings_abandoned, rings);
         self.eoms.store(*eoms, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+impl<AS: GuestSpace> Synic<AS> {
+    /// Sets the registers; nothing else is done. Where the hypervisor has them, they are notes.
+    pub fn hold(&self, view: &SynicView) {
+        for (register, value) in [
+            (&self.scontrol, view.scontrol),
+            (&self.siefp, view.siefp),
+            (&self.simp, view.simp),
+            (&self.sirbp, view.sirbp),
+        ] {
+            register.store(value, Ordering::Release);
+        }
+        for ((_, register), value) in self.sints.iter().zip(view.sints) {
+            register.store(value, Ordering::Release);
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | a write to a doorbell                  | MSHV_IOEVENTFD                          | [`MshvPartition::add_doorbell`] |
 //! | an interrupt of a device               | MSHV_IRQFD, MSHV_SET_MSI_ROUTING        | [`MsiRoutes`]            |
 //! | registers, pages, timers of a VP       | VP registers, VP state                  | [`MshvPartition::registers`], [`page`], [`timers`] |
+//! | all of those, in a saved state         | through the manager                     | [`capture`], [`restore`] |
 //! | SINT0, SINT5 and SIRBP beside a VMBus  | VP registers                            | [`VpAccess`] for a [`Driver`](crate::ownership::Driver) |
 //!
 //! A message is tried first: the hypervisor puts it into a free slot while the VP runs. Only if the
@@ -66,7 +67,7 @@ mod fds;
 mod intercepts;
 mod partition;
 mod routes;
-
+mod saved;
 mod state;
 
 pub use calls::{CallError, Hvcall, PartitionCalls, VpCalls};
@@ -74,4 +75,5 @@ pub use driver::{AccessError, PageSource, VpAccess};
 pub use exits::{ExitError, HypercallAnswer, Served, handle_exit};
 pub use partition::MshvPartition;
 pub use routes::{MsiRoute, MsiRoutes, RouteError};
+pub use saved::{SaveError, capture, restore};
 pub use state::{StatePage, page, set_page, set_timers, timers};

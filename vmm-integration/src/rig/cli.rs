@@ -208,6 +208,8 @@ pub enum Backend {
     Auto,
     Emulated,
     Kvm,
+    /// Emulated and kvm in turns; only scenario snapshot can have that
+    Changing,
     All,
 }
 
@@ -279,6 +281,7 @@ impl Ways {
             Backend::Auto => vec!["auto"],
             Backend::Emulated => vec!["emulated"],
             Backend::Kvm => vec!["kvm"],
+            Backend::Changing => vec![Setting::CHANGING.backend],
             Backend::All => vec!["emulated", "kvm"],
         });
         each.collect()
