@@ -3,6 +3,10 @@
 
 //! Memory: none is allocated where the guest is served, and an idle VP takes little of it.
 
+#[cfg(all(feature = "mshv", feature = "test-utils"))]
+#[path = "allocations/mshv.rs"]
+mod mshv;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io;
@@ -10,8 +14,8 @@ use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vm_synic::{
     Config, ConnectionId, DoorbellSink, DoorbellSpec, DoorbellTarget, EventFlag, EventSink, Host,
-    HypercallInput, Message, MessageSink, MessageType, PortId, PortSpec, Posted, Provider,
-    SintAddr, SintIndex, SintInterrupt, SynicManager, VpIndex,
+    HypercallInput, Message, MessageSink, MessageType, PortHandle, PortId, PortSpec, Posted,
+    Provider, Registration, SintAddr, SintIndex, SintInterrupt, SynicManager, VpIndex,
 };
 
 /// Counts what each thread allocates; the tests of this file run on threads of their own.
@@ -111,6 +115,14 @@ impl Rig {
         };
         assert_eq!(self.manager.hypercall(VP, input), Some(0));
     }
+}
+
+/// A port, and a connection to it by the same id.
+fn create(manager: &Manager, id: u32, spec: PortSpec) -> (PortHandle, Registration) {
+    let (port, connection) = (PortId::new(id), ConnectionId::new(id));
+    let port = manager.create_port(port.unwrap(), spec).unwrap();
+    let connection = manager.connect(connection.unwrap(), &port).unwrap();
+    (port, connection)
 }
 
 /// How many allocations a hundred rounds take, after as many that may allocate.
@@ -230,13 +242,10 @@ fn hypercalls_to_a_port_allocate_nothing() {
         sink: EventSink::Call(Arc::new(|_| ())),
         flags: 1,
     };
-    let create = |id, spec| {
-        let (port, connection) = (PortId::new(id), ConnectionId::new(id));
-        let port = rig.manager.create_port(port.unwrap(), spec).unwrap();
-        let connection = rig.manager.connect(connection.unwrap(), &port).unwrap();
-        (port, connection)
-    };
-    let _ports = [create(1, messages), create(2, events)];
+    let _ports = [
+        create(&rig.manager, 1, messages),
+        create(&rig.manager, 2, events),
+    ];
     let header = [1u32, 0, 1, 240];
     rig.memory.write_obj(header, GuestAddress(INPUT)).unwrap();
     let allocated = allocations(|| {
