@@ -11,11 +11,13 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vm_memory::Bytes;
+use vm_memory::{Bytes, GuestMemoryMmap};
 use vm_synic::{
     ConnectionId, DoorbellSink, DoorbellSpec, DoorbellTarget, EventSink, HypercallInput,
-    MessageSink, PortHandle, PortId, PortSpec, Registration, SintIndex, VpIndex,
+    MessageSink, PortHandle, PortId, PortSpec, Registration, SintIndex, SynicManager, VpIndex,
 };
+
+type Manager = SynicManager<Arc<GuestMemoryMmap>>;
 
 pub fn rows(table: &mut Table) {
     signal_event(table);
@@ -35,7 +37,7 @@ fn signal_event(table: &mut Table) {
         })
     };
     let sink = EventSink::Call(handler.clone());
-    let _ports = ports(&rig, PortSpec::Event { sink, flags: 16 });
+    let _ports = ports(&rig.manager, PortSpec::Event { sink, flags: 16 });
     let handlers: HashMap<_, _> = (1..=PORTS).map(|id| (id, handler.clone())).collect();
     let mut id = 0;
     let ours = || {
@@ -68,7 +70,7 @@ fn post_message(table: &mut Table) {
             Ok(())
         }))
     };
-    let _ports = ports(&rig, PortSpec::Message(sink));
+    let _ports = ports(&rig.manager, PortSpec::Message(sink));
     let block = rig.area(VMBUS, Page::Input);
     let block = block.subslice(0, 256).unwrap();
     block.write_obj([77u32, 0, 1, 240], 0).unwrap();
@@ -124,20 +126,17 @@ fn doorbell(table: &mut Table, what: What, count: u64) {
 }
 
 /// A port, with as many connections as a busy guest has.
-fn ports(rig: &Rig, spec: PortSpec) -> (PortHandle, Vec<Registration>) {
-    let port = rig
-        .manager
-        .create_port(PortId::new(1).unwrap(), spec)
-        .unwrap();
+pub fn ports(manager: &Manager, spec: PortSpec) -> (PortHandle, Vec<Registration>) {
+    let port = manager.create_port(PortId::new(1).unwrap(), spec).unwrap();
     let connections = (1..=PORTS)
         .filter_map(ConnectionId::new)
-        .map(|id| rig.manager.connect(id, &port).unwrap())
+        .map(|id| manager.connect(id, &port).unwrap())
         .collect();
     (port, connections)
 }
 
-const PORTS: u32 = 256;
+pub const PORTS: u32 = 256;
 /// Coprime to the sizes of the tables, so that every doorbell has its turn.
 const STRIDE: u64 = 37;
 const POST_MESSAGE: u64 = 0x5C;
-const SIGNAL_EVENT_FAST: u64 = 0x1_005D;
+pub const SIGNAL_EVENT_FAST: u64 = 0x1_005D;

@@ -12,6 +12,8 @@
 mod events;
 mod hypercalls;
 mod messages;
+#[cfg(feature = "mshv")]
+mod mshv;
 mod registers;
 mod rig;
 mod rings;
@@ -34,6 +36,8 @@ fn main() {
     rings::rows(&mut table);
     hypercalls::rows(&mut table);
     registers::rows(&mut table);
+    #[cfg(feature = "mshv")]
+    mshv::rows(&mut table);
     threads::rows(&mut table);
     table.finish();
 }

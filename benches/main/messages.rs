@@ -96,7 +96,7 @@ fn pair(table: &mut Table) {
 }
 
 /// A message, and the same as a slot holds it.
-fn message(len: usize) -> (Message, Vec<u8>) {
+pub fn message(len: usize) -> (Message, Vec<u8>) {
     let payload = vec![7; len];
     let mut bytes = vec![1, 0, 0, 0, len as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     bytes.extend_from_slice(&payload);
