@@ -147,6 +147,18 @@ fn message_of_anything_else_is_the_vmms() {
     assert_eq!(serve_quietly(&hv_message::default()), Served::NotMine);
 }
 
+#[test]
+fn message_of_anything_else_when_its_size_cannot_be_is_the_vmms() {
+    // An I/O port that nobody emulates would exit for ever.
+    for message_type in [0x8000_0000, 0x8001_0000, 0x8001_0001, 0x8123_4567] {
+        for size in [241, 255] {
+            let message = hv_message_of(message_type, size, &[]);
+            let served = serve_quietly(&message);
+            assert_eq!(served, Served::NotMine, "{message_type:#x}, {size}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn message_of_any_bytes_never_panics(

@@ -29,9 +29,8 @@ pub(super) fn request(message: &[u8; 256]) -> Request {
     let slot = match RawSlot::read(message) {
         Ok(Some(slot)) => slot,
         Ok(None) => return Request::NotMine,
-        Err(error) => return not_understood(&error),
+        Err(error) => return broken(message_type(message), &error),
     };
-    let message_type = slot.message_type.get();
     let arch = match cfg!(target_arch = "aarch64") {
         true => Arch::Arm64,
         false => Arch::X64,
@@ -52,8 +51,8 @@ pub(super) fn request(message: &[u8; 256]) -> Request {
         Ok(SintMessage::SynicEventIntercept(_) | SintMessage::SintNotification(_)) => {
             Request::Nothing
         }
-        Err(error) if is_ours(message_type) => not_understood(&error),
-        _ => Request::NotMine,
+        Err(error) => broken(message_type(message), &error),
+        Ok(_) => Request::NotMine,
     }
 }
 
@@ -80,8 +79,16 @@ fn is_ours(message_type: u32) -> bool {
     matches!(message_type, 0x8000_0050 | 0x8000_0060..=0x8000_0062)
 }
 
-/// The hypervisor's fault. Nothing is known of it that the VMM could do better.
-fn not_understood(error: &ParseError) -> Request {
+/// The hypervisor's fault. Nothing is known of a message of the SynIC's that the VMM could do better;
+/// any other may still make sense to it.
+fn broken(message_type: u32, error: &ParseError) -> Request {
+    if !is_ours(message_type) {
+        return Request::NotMine;
+    }
     log::debug!("A message of the hypervisor was ignored: {error}");
     Request::Nothing
+}
+
+fn message_type(message: &[u8; 256]) -> u32 {
+    (message.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
