@@ -9,9 +9,11 @@
 //! | [`msr`] | the guest by its registers, and a saved state | steps |
 //! | [`hypercall`] | the guest by its hypercalls | steps |
 //! | [`guest_pages`] | the guest by what it writes into the shared pages | steps |
+//! | [`mshv_exit`] | the guest by what a VP exits with, and a hypervisor that refuses | steps |
 //!
-//! The last three run a list of steps ([`op`]) on a [`World`](world::World): a real manager on real
-//! guest memory. They differ in the actions that a step can be.
+//! `msr`, `hypercall` and `guest_pages` run a list of steps ([`op`]) on a [`World`](world::World): a
+//! real manager on real guest memory. They differ in the actions that a step can be. `mshv_exit` runs
+//! its own on a [`Partition`](partition::Partition).
 
 pub mod action;
 pub mod check;
@@ -20,8 +22,10 @@ pub mod guest_pages;
 pub mod hostile;
 pub mod hypercall;
 pub mod message_parse;
+pub mod mshv_exit;
 pub mod msr;
 pub mod op;
+pub mod partition;
 pub mod seeds;
 pub mod world;
 
@@ -32,11 +36,12 @@ use std::{env, fs, io};
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("message_parse", message_parse::run),
     ("msr", msr::run),
     ("hypercall", hypercall::run),
     ("guest_pages", guest_pages::run),
+    ("mshv_exit", mshv_exit::run),
 ];
 
 /// Runs a target on the files and directories of the command line.

@@ -4,6 +4,7 @@
 //! The seed corpora: one short program for each thing that the targets should know from the start.
 
 mod messages;
+mod mshv;
 mod rings;
 mod steps;
 
@@ -18,7 +19,7 @@ use steps::*;
 pub type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 /// The seeds of each target, by its name.
-pub fn all() -> [(&'static str, Seeds); 4] {
+pub fn all() -> [(&'static str, Seeds); 5] {
     [
         ("message_parse", messages::message_parse()),
         ("msr", programs(msr::ACTIONS, &msr())),
@@ -27,6 +28,7 @@ pub fn all() -> [(&'static str, Seeds); 4] {
             "guest_pages",
             programs(guest_pages::ACTIONS, &[guest_pages(), rings()].concat()),
         ),
+        ("mshv_exit", mshv::mshv_exit()),
     ]
 }
 
