@@ -10,6 +10,7 @@
 //! | [`hypercall`] | the guest by its hypercalls | steps |
 //! | [`guest_pages`] | the guest by what it writes into the shared pages | steps |
 //! | [`mshv_exit`] | the guest by what a VP exits with, and a hypervisor that refuses | steps |
+//! | [`state_json`] | whoever wrote a saved state | JSON |
 //!
 //! `msr`, `hypercall` and `guest_pages` run a list of steps ([`op`]) on a [`World`](world::World): a
 //! real manager on real guest memory. They differ in the actions that a step can be. `mshv_exit` runs
@@ -27,6 +28,7 @@ pub mod msr;
 pub mod op;
 pub mod partition;
 pub mod seeds;
+pub mod state_json;
 pub mod world;
 
 use std::path::Path;
@@ -36,12 +38,13 @@ use std::{env, fs, io};
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("message_parse", message_parse::run),
     ("msr", msr::run),
     ("hypercall", hypercall::run),
     ("guest_pages", guest_pages::run),
     ("mshv_exit", mshv_exit::run),
+    ("state_json", state_json::run),
 ];
 
 /// Runs a target on the files and directories of the command line.

@@ -6,6 +6,7 @@
 mod messages;
 mod mshv;
 mod rings;
+pub mod states;
 mod steps;
 
 use crate::action::Action;
@@ -19,7 +20,7 @@ use steps::*;
 pub type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 /// The seeds of each target, by its name.
-pub fn all() -> [(&'static str, Seeds); 5] {
+pub fn all() -> [(&'static str, Seeds); 6] {
     [
         ("message_parse", messages::message_parse()),
         ("msr", programs(msr::ACTIONS, &msr())),
@@ -29,6 +30,7 @@ pub fn all() -> [(&'static str, Seeds); 5] {
             programs(guest_pages::ACTIONS, &[guest_pages(), rings()].concat()),
         ),
         ("mshv_exit", mshv::mshv_exit()),
+        ("state_json", states::all()),
     ]
 }
 
