@@ -27,6 +27,7 @@ pub fn all() -> Seeds {
         ("nested", saved(Kind::Nested)),
         ("l1vh", saved(Kind::L1vh)),
         ("root", saved(Kind::Root)),
+        ("kvm", saved(Kind::Kvm)),
         ("partition", saved(Kind::Partition)),
         (
             "forged_count",

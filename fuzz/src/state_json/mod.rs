@@ -59,7 +59,10 @@ fn check_higher_version(state: &State) {
 /// All that was taken is there; and what is saved is taken by another manager, which saves the same.
 fn check_taken(kind: Kind, subject: &Subject, state: &State) {
     let saved = subject.manager.save().expect("paused");
-    assert_eq!(difference(&saved, state), None, "{kind:?}");
+    // A message that waits in a timer is left to KVM.
+    if kind != Kind::Kvm || !has_undelivered(state) {
+        assert_eq!(difference(&saved, state), None, "{kind:?}");
+    }
     let text = serde_json::to_string(&saved).expect("a state has no maps");
     let parsed = serde_json::from_str::<State>(&text).expect("our own text");
     assert!(parsed == saved, "{kind:?}");
@@ -68,6 +71,11 @@ fn check_taken(kind: Kind, subject: &Subject, state: &State) {
     assert!(restored.is_ok(), "{kind:?}: {restored:?}");
     assert!(twin.manager.save().expect("paused") == saved, "{kind:?}");
     subject.check_children(state, &saved);
+}
+
+fn has_undelivered(state: &State) -> bool {
+    let mut timers = state.vps.iter().flat_map(|vp| &vp.plain.timers);
+    timers.any(|timer| timer.is_undelivered)
 }
 
 /// The field that is named is one of the state's, and nothing of the state was taken.

@@ -4,6 +4,7 @@
 //! A state in the one form that all have which say the same.
 
 use serde_json::Value;
+use vm_synic::Provider;
 use vm_synic::state::{LedgerState, State, SynicState, TimerState};
 use vm_synic::{RingCounters, SintCounters, TimerCounters};
 
@@ -40,9 +41,10 @@ fn place_of_difference(one: &Value, other: &Value) -> Option<String> {
 }
 
 /// Everything in order, and without what is as good as nothing. The ledger is left out: how much of
-/// it a manager keeps is its own affair.
+/// it a manager keeps is its own affair, and so is who has a hypercall page that is off.
 fn normal(state: &State) -> State {
     let mut state = state.clone();
+    state.hypercall_page = Provider::Manager;
     state.vps.sort_by_key(|vp| vp.index);
     for vp in &mut state.vps {
         vp.ledger = LedgerState::default();

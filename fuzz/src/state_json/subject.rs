@@ -9,8 +9,8 @@ use vm_memory::GuestMemoryMmap;
 use vm_synic::state::State;
 use vm_synic::test_utils::{MockGuest, MockVm, MshvDouble, RecordingHost};
 use vm_synic::{
-    Bank, Config, DoorbellTarget, EventFlag, Message, MessageType, PortId, Posted, Role, SintAddr,
-    SintIndex, SynicManager, VpIndex,
+    Bank, Config, DoorbellTarget, EventFlag, Message, MessageType, PortId, Posted, Provider, Role,
+    SintAddr, SintIndex, SynicManager, VpIndex,
 };
 
 /// How a manager was made.
@@ -23,17 +23,20 @@ pub enum Kind {
     L1vh,
     /// One under nobody.
     Root,
+    /// Where KVM has timers and hypercall page.
+    Kvm,
     /// Of a partition, whose hypervisor has the SynICs.
     Partition,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Plain,
         Self::Timers,
         Self::Nested,
         Self::L1vh,
         Self::Root,
+        Self::Kvm,
         Self::Partition,
     ];
 
@@ -45,7 +48,15 @@ impl Kind {
         };
         Config {
             role,
-            timers: self == Self::Timers,
+            timers: match self {
+                Self::Timers => Some(Provider::Manager),
+                Self::Kvm => Some(Provider::Hypervisor),
+                _ => None,
+            },
+            hypercall_page: match self {
+                Self::Kvm => Provider::Hypervisor,
+                _ => Provider::Manager,
+            },
             nested: self == Self::Nested,
             guest_ports: if role == Role::Guest { 0 } else { 4 },
             queue_depth: 4,
