@@ -24,7 +24,7 @@ use crate::snapshot;
 pub use args::{BOOT_HELP, BootArgs, RESTORE_HELP, RestoreArgs};
 use image::Image;
 pub use machine::{Machine, MachineConfig, TIMELINE_DEPTH, add_vmbus};
-use session::Session;
+use session::{Session, listen_for_requests};
 
 /// The exit status for whatever is not the guest's doing; a guest's own status is odd.
 pub const STATUS_ERROR: u8 = 2;
@@ -34,6 +34,7 @@ pub const STATUS_TIMEOUT: u8 = 124;
 /// Boots, waits for the end, and reports it.
 pub fn run(args: &BootArgs) -> Result<ExitCode> {
     let start = Instant::now();
+    listen_for_requests(&args.run)?;
     let image = Image::read(args)?;
     let console = console();
     let config = MachineConfig::new(args, image.kind);
@@ -47,6 +48,7 @@ pub fn run(args: &BootArgs) -> Result<ExitCode> {
 /// Goes on with a guest that was saved, waits for the end, and reports it.
 pub fn restore(args: &RestoreArgs) -> Result<ExitCode> {
     let start = Instant::now();
+    listen_for_requests(&args.run)?;
     let console = console();
     let adapt = |config: &mut MachineConfig| config.adapt(args);
     let machine = snapshot::restore(&args.file, console.clone(), adapt)?;

@@ -57,9 +57,6 @@ impl<'a> Session<'a> {
             com1,
             vmbus,
         } = self.machine;
-        if self.args.snapshot.is_some() {
-            listen_for_requests()?;
-        }
         let (console, start, args) = (self.console, self.start, self.args);
         let mut watch = Watch {
             args,
@@ -168,12 +165,17 @@ fn save(
     snapshot::save(config, vm, vmbus, path)
 }
 
-/// From now on, SIGUSR1 asks to save.
-fn listen_for_requests() -> Result<()> {
+/// From now on, SIGUSR1 asks to save, if there is a file for it: even before the guest runs.
+pub fn listen_for_requests(args: &RunArgs) -> Result<()> {
     extern "C" fn handle(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
         IS_TO_SAVE.store(true, Ordering::SeqCst);
     }
-    register_signal_handler(libc::SIGUSR1, handle).context("Cannot listen for SIGUSR1")
+    match args.snapshot {
+        Some(_) => {
+            register_signal_handler(libc::SIGUSR1, handle).context("Cannot listen for SIGUSR1")
+        }
+        None => Ok(()),
+    }
 }
 
 /// Set by a signal handler, for the whole process.

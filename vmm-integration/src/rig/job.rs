@@ -110,7 +110,9 @@ impl Job {
         let seconds = self.timeout.as_secs();
         if self.what.takes_setting() {
             words.extend(match self.setting {
-                Setting::CHANGING => vec!["--change-backend".into()],
+                Setting::CHANGING => {
+                    vec!["--change-backend".into(), "--snapshots".into(), "10".into()]
+                }
                 Setting { backend, .. } => vec!["--backend".into(), backend.into()],
             });
             words.extend(["--irqchip".into(), self.setting.irqchip.into()]);

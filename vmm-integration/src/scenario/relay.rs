@@ -133,12 +133,10 @@ impl<'a> Relay<'a> {
     ) -> Result<()> {
         // Those that were reported before the last one was saved.
         while self.parts.try_recv().is_ok() {}
-        for part in 0..PARTS {
-            self.wait_for_part(runner)
-                .with_context(|| format!("Process {leg}"))?;
-            if part == 0 && leg > 0 {
-                handovers.seconds_to_go_on += began.elapsed().as_secs_f64();
-            }
+        self.wait_for_part(runner)
+            .with_context(|| format!("Process {leg}"))?;
+        if leg > 0 {
+            handovers.seconds_to_go_on += began.elapsed().as_secs_f64();
         }
         // At another point of the traffic each time.
         thread::sleep(STEP * (leg * 7 % 10));
@@ -242,8 +240,6 @@ fn joined(option: &str, value: &str) -> OsString {
 pub const TIMEOUT: &str = "Timeout";
 const STATUS_OFF: i32 = 0;
 const STATUS_SAVED: i32 = 6;
-/// Reports of traffic, after which the guest is saved.
-const PARTS: u32 = 2;
 const LOOK: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(20);
 
