@@ -5,9 +5,11 @@
 //! While it is saved, the guest's time stands still.
 
 use anyhow::{Context, Result, bail, ensure};
-use kvm_bindings::{Msrs, kvm_clock_data, kvm_msr_entry};
+use kvm_bindings::{Msrs, kvm_clock_data};
 use kvm_ioctls::{VcpuFd, VmFd};
 use serde::{Deserialize, Serialize};
+
+use crate::msr::{entry, set};
 
 /// The time of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,31 +65,6 @@ impl Clock {
         };
         vm.set_clock(&clock).context("reference_time")?;
         set(vcpu, MSR_REFERENCE_TSC, self.reference_tsc).context("reference_tsc")
-    }
-}
-
-/// Writes an MSR as the host.
-pub fn set(vcpu: &VcpuFd, msr: u32, value: u64) -> Result<()> {
-    let written = vcpu.set_msrs(&Msrs::from_entries(&[entry(msr, value)])?)?;
-    ensure!(written == 1, "KVM refuses {value:#x} for MSR {msr:#x}");
-    Ok(())
-}
-
-/// Reads an MSR as the host.
-pub fn get(vcpu: &VcpuFd, msr: u32) -> Result<u64> {
-    let mut msrs = Msrs::from_entries(&[entry(msr, 0)])?;
-    let read = vcpu.get_msrs(&mut msrs)?;
-    let value = msrs.as_slice().first().filter(|_| read == 1);
-    Ok(value
-        .with_context(|| format!("KVM has no MSR {msr:#x}"))?
-        .data)
-}
-
-fn entry(index: u32, data: u64) -> kvm_msr_entry {
-    kvm_msr_entry {
-        index,
-        data,
-        ..Default::default()
     }
 }
 

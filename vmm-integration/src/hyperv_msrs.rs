@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use vm_synic::VpIndex;
 
-use crate::clock::{get, set};
+use crate::msr::{get, set};
 
 /// These MSRs of one VM.
 #[derive(Debug)]

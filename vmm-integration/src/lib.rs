@@ -34,6 +34,7 @@ mod event_loop;
 mod hex;
 mod hostile;
 mod hyperv_msrs;
+mod msr;
 mod reference_time;
 mod scenario;
 mod snapshot;

@@ -9,11 +9,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use crate::clock::Clock;
+use crate::msr;
 
 /// The registers of one VM's reference time.
 #[derive(Debug)]
@@ -162,15 +162,7 @@ fn tsc_and_offset(vcpu: &VcpuFd) -> Result<(u64, u64)> {
 }
 
 fn guest_tsc(vcpu: &VcpuFd) -> Result<u64> {
-    let entry = kvm_msr_entry {
-        index: MSR_IA32_TSC,
-        ..Default::default()
-    };
-    let mut msrs = Msrs::from_entries(&[entry]).context("Cannot ask for the guest's TSC")?;
-    vcpu.get_msrs(&mut msrs)
-        .context("Cannot read the guest's TSC")?;
-    let tsc = msrs.as_slice().first().map(|entry| entry.data);
-    tsc.context("KVM has not returned the guest's TSC")
+    msr::get(vcpu, MSR_IA32_TSC).context("Cannot read the guest's TSC")
 }
 
 const UNITS_PER_MS: u128 = 10_000;
