@@ -3,7 +3,7 @@
 
 //! Devices on I/O ports and in the memory space.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -133,10 +133,8 @@ impl PortBus {
 
     /// Devices at the same places take what those said.
     pub fn restore(&self, saved: &Saved) -> Result<()> {
-        check_places(saved, self.by_place().map(|(place, _)| place))?;
-        self.by_place().try_for_each(|(place, device)| {
-            let state = saved.get(&place).unwrap_or(&Value::Null);
-            device.restore(state).with_context(|| format!("{place:?}"))
+        restore_each(saved, self.by_place(), |device, state| {
+            device.restore(state)
         })
     }
 
@@ -191,10 +189,8 @@ impl MmioBus {
 
     /// Devices at the same places take what those said.
     pub fn restore(&self, saved: &Saved) -> Result<()> {
-        check_places(saved, self.by_place().map(|(place, _)| place))?;
-        self.by_place().try_for_each(|(place, device)| {
-            let state = saved.get(&place).unwrap_or(&Value::Null);
-            device.restore(state).with_context(|| format!("{place:?}"))
+        restore_each(saved, self.by_place(), |device, state| {
+            device.restore(state)
         })
     }
 
@@ -212,11 +208,20 @@ impl MmioBus {
 /// What devices have to say, by the first port or address of each.
 pub type Saved = BTreeMap<String, Value>;
 
-fn check_places(saved: &Saved, places: impl Iterator<Item = String>) -> Result<()> {
-    let places: BTreeSet<_> = places.collect();
-    let stray = saved.keys().find(|place| !places.contains(*place));
+/// Has each device take its part; there is to be no other.
+fn restore_each<D>(
+    saved: &Saved,
+    devices: impl Iterator<Item = (String, D)>,
+    restore: impl Fn(D, &Value) -> Result<()>,
+) -> Result<()> {
+    let devices: Vec<_> = devices.collect();
+    let is_there = |place: &String| devices.iter().any(|(there, _)| there == place);
+    let stray = saved.keys().find(|place| !is_there(place));
     ensure!(stray.is_none(), "{stray:?}: there is no such device");
-    Ok(())
+    devices.into_iter().try_for_each(|(place, device)| {
+        let state = saved.get(&place).unwrap_or(&Value::Null);
+        restore(device, state).with_context(|| format!("{place:?}"))
+    })
 }
 
 #[cfg(test)]
